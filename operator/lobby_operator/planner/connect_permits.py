@@ -11,8 +11,9 @@ Attempts before this lobby host began are told by the lobbies that made them. Fo
 the Lobby says which lobbies there were, and until when attempts of others count: while some may, no permit is given. So no
 lobby gets one before the stored status names it.
 
-While the origin refuses a lobby, there is a limit in any case: an origin that bans whoever tries too often counts the attempts
-of all. A lobby that starts at that moment knows nothing of it, and tries once.
+While the origin refuses a lobby, and for half a minute after that unless it accepts one, there is a limit in any case: an
+origin that bans whoever tries too often counts the attempts of all. A lobby that starts at that moment knows nothing of it,
+and tries once.
 """
 
 from __future__ import annotations

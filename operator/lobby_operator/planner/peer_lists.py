@@ -83,7 +83,10 @@ class PeerLists:
         self._start = self._latest = start
         self._settings = settings or PeerListSettings()
         self._records: dict[str, _Record] = {}
-        self._permits = ConnectPermits(earlier or EarlierConnects())
+        earlier = earlier or EarlierConnects()
+        self._permits = ConnectPermits(earlier)
+        self._refused_until = earlier.until  # whatever limit an earlier lobby host had
+        self._refused_revision: str | None = None  # None: that of any
         self._first = True
         self._passes = 0
         self._listed = _Listed((), (), self._settings, {})
@@ -141,7 +144,7 @@ class PeerLists:
         permitted: AbstractSet[str],
         now: float,
     ) -> Mapping[str, int | None]:
-        limits = self._limits(spec, lobbies)
+        limits = self._limits(spec, lobbies, now)
         if not limits:  # who is preferred, and who knows its permits, makes no difference
             return self._permits.update((), lobbies, (), (), now)
         connecting = sorted((each for each in told if each.name in permitted), key=_preference)
@@ -199,16 +202,18 @@ class PeerLists:
         for record in self._records.values():
             record.latest = record.heard = None
 
-    def _limits(self, spec: PlannerSpec, lobbies: Iterable[LobbyState]) -> list[ConnectLimit]:
-        """Limits of attempts to connect: that of the Lobby, and one while the origin refuses its lobbies.
+    def _limits(self, spec: PlannerSpec, lobbies: Iterable[LobbyState], now: float) -> list[ConnectLimit]:
+        """Limits of attempts to connect: that of the Lobby, and one while the origin refuses its lobbies, or a moment ago.
 
-        The origin counts attempts as they arrive, some of them late.
+        The lobby that was refused may be gone. The origin counts attempts as they arrive, some of them late.
         """
         limits = [] if spec.connects is None else [spec.connects]
-        if any(
-            each.origin is not None and each.origin.state is OriginState.REFUSED and not each.outdated
-            for each in lobbies
-        ):
+        states = {each.origin.state for each in lobbies if each.origin is not None and not each.outdated}
+        if OriginState.REFUSED in states:
+            self._refused_until, self._refused_revision = now + self._settings.refused_seconds, spec.revision
+        elif OriginState.CONNECTED in states or self._refused_revision not in (None, spec.revision):
+            self._refused_until = now  # another key, or the origin has changed its mind
+        if now < self._refused_until:
             limits.append(ConnectLimit(1, self._settings.refused_seconds))
         return [ConnectLimit(each.count, each.seconds + self._settings.late_seconds) for each in limits]
 

@@ -3,10 +3,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+import pytest
 from tests.unit.operator.lobbies import SPEC, lobby_state, observed
 
 from lobby_gateway.process.peer_list import Peer, PeerList, Version
 from lobby_gateway.process.seat_reports import OriginReport, OriginState
+from lobby_operator.planner.connect_permits import EarlierConnects
 from lobby_operator.planner.peer_lists import PeerLists
 from lobby_operator.planner.spec import ConnectLimit, PlannerSpec
 from lobby_operator.planner.state import LobbyState, Phase, StreamState
@@ -203,6 +205,7 @@ def test_the_lists_of_thousands_of_lobbies_cost_no_step_per_pair_of_them() -> No
 
 # Attempts to connect (`origin.limits.connects`, and while the origin refuses)
 
+CONNECTED = OriginReport(state=OriginState.CONNECTED)
 REFUSED = OriginReport(state=OriginState.REFUSED, reason="no such key")
 
 
@@ -245,6 +248,43 @@ def test_while_the_origin_refuses_one_lobby_all_together_try_once_in_half_a_minu
     refused = lobby_state(1, origin=REFUSED, stream=StreamState(connects=3))
     new = [lobby_state(index, stream=StreamState(wants_connect=True)) for index in (2, 3)]
     assert allowed_after(Host(FREE), refused, *new) == {"prices-1": 3, "prices-2": 1, "prices-3": 0}
+
+
+def test_the_limit_of_a_refusal_outlives_the_lobby_that_was_refused() -> None:
+    refused = lobby_state(1, origin=REFUSED, stream=StreamState(connects=3))
+    waiting = lobby_state(2, stream=StreamState(wants_connect=True))
+    host = Host(FREE)
+    assert allowed_after(host, refused, waiting)["prices-2"] == 1  # those before the first pass do not count
+    used = lobby_state(2, origin=REFUSED, stream=StreamState(connects=1))
+    third = lobby_state(3, stream=StreamState(wants_connect=True))
+    assert allowed_after(host, used, third)["prices-3"] == 0
+    host.waited = 20.0
+    assert allowed_after(host, third)["prices-3"] == 0  # although nobody is left whom it has refused
+    host.waited = 31.0
+    assert allowed_after(host, third)["prices-3"] is None
+
+
+@pytest.mark.parametrize("end", ["accepted", "other spec"])
+def test_the_limit_of_a_refusal_ends_with_its_cause(end: str) -> None:
+    refused = lobby_state(1, origin=REFUSED, stream=StreamState(connects=3))
+    third = lobby_state(3, stream=StreamState(wants_connect=True))
+    host = Host(FREE)
+    allowed_after(host, refused, third)
+    if end == "accepted":
+        refused = replace(refused, origin=CONNECTED)
+    else:
+        host.spec = replace(host.spec, revision="another")
+        refused = replace(refused, outdated=True)
+    assert allowed_after(host, refused, third)["prices-3"] is None
+
+
+def test_a_lobby_host_that_starts_goes_on_with_the_limit_of_a_refusal() -> None:
+    third = lobby_state(3, stream=StreamState(wants_connect=True))
+    host = Host(FREE)
+    host.lists = PeerLists(START, earlier=EarlierConnects(frozenset({"prices-3"}), until=observed().at + 20))
+    assert allowed_after(host, third)["prices-3"] == 0
+    host.waited = 21.0
+    assert allowed_after(host, third)["prices-3"] is None
 
 
 def test_a_limit_holds_for_the_origin_although_an_attempt_may_reach_it_late() -> None:

@@ -50,7 +50,7 @@ class Feed:
     source: Source
     next: int  # index in the origin's stream
     named: int | None = None  # what had been published when its lobby named the place, unless its stream broke since
-    until: int | None = None  # a session that has ended delivers no more
+    dry_at: int = 0  # what was next when its lobby had no stream any more
     start: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -150,6 +150,7 @@ class OneLobby(RuleBasedStateMachine):
         if self.asked and self.sources.seeking:
             self.peer_answers_exactly(0)
             self.deliver(self.feeds[-1], count + more)
+        self.dry_peers_tell()
         if ends and draining in self.feeds:
             self.lose(draining)
 
@@ -169,12 +170,14 @@ class OneLobby(RuleBasedStateMachine):
             self.origin_sends(10)
         for feed in list(self.feeds):
             self.deliver(feed, len(self.origin))
+        self.dry_peers_tell()
         self.time_passes(seconds)
 
     @precondition(lambda self: self.feeds)
     @rule(data=st.data(), count=st.integers(1, 12))
     def delivers(self, data: st.DataObject, count: int) -> None:
         self.deliver(data.draw(st.sampled_from(self.feeds)), count)
+        self.dry_peers_tell()
 
     @precondition(lambda self: self.feeds)
     @rule(data=st.data())
@@ -187,6 +190,7 @@ class OneLobby(RuleBasedStateMachine):
         feed = data.draw(st.sampled_from([feed for feed in self.feeds if feed.source.rank is Rank.PEER]))
         match event:
             case "dry":
+                feed.dry_at = feed.next
                 self.sources.told(feed.source, None, self.now)
             case "flows":
                 self.sources.told(feed.source, (), self.now)
@@ -233,6 +237,13 @@ class OneLobby(RuleBasedStateMachine):
             feed.next = end
             self.sources.received(feed.source, batch, self.now)
             self.perform()
+
+    def dry_peers_tell(self) -> None:
+        """A peer that has a stream again says so a moment after its first messages, or before them."""
+        for feed in list(self.feeds):
+            if feed.source.via is None and feed.next > feed.dry_at:
+                self.sources.told(feed.source, (), self.now)
+                self.perform()
 
     def has_all(self, feed: Feed) -> bool:
         """Whether a peer that named the place has brought all that was published since, in a stream that did not break."""

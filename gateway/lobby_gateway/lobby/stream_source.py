@@ -296,6 +296,8 @@ class StreamSources:
         self._identifiable = identifiable
         self._permitted = True
         self._lost_at: float | None = None  # when the stream stopped
+        self._stopped_at = 0  # its cursor then
+        self._latest = 0  # its cursor, when it was last looked whether it goes on all the same
         self._unasked: set[str] = set()  # peers that have not answered since then
         self._try_at: float | None = None
         self._linger_until: float | None = None  # set while the stream is no longer needed
@@ -595,6 +597,7 @@ class StreamSources:
     def _stopped(self, now: float) -> None:
         """There is no stream any more; candidates keep apart what came before and after."""
         self._lost_at = now
+        self._stopped_at = self._latest = self._ring.cursor
         self._resume()
         self._pauses.reset()
         for each in self._candidates:
@@ -641,6 +644,11 @@ class StreamSources:
         usable = [each for each in self._candidates if each.usable]
         if not usable:
             return
+        if self.active is not None and self._ring.cursor > self._stopped_at:
+            # A peer that had no stream brings messages: it has another source, and is about to say so.
+            patience = max(patience, self._settings.wait_seconds)
+            if self._ring.cursor > self._latest:
+                self._latest, self._lost_at = self._ring.cursor, now
         if self._unasked:
             patience = max(patience, self._settings.wait_seconds)
         since = now if self._lost_at is None else self._lost_at

@@ -98,6 +98,40 @@ def test_a_gap_after_the_last_message_of_a_candidate_is_not_hidden_when_it_takes
     assert lobby.epochs == epochs
 
 
+def test_a_peer_that_has_a_stream_again_and_is_about_to_say_so_is_waited_for() -> None:
+    """A lobby publishes the first messages of its new source before it tells those that relay it."""
+    lobby, own = streaming(*range(1, 21))
+    lobby.lost(own)
+    peer = Source(Rank.PEER, "b-1")
+    lobby.opened(peer, via=(), exact_at=lobby.ring.cursor)
+    lobby.opened(own)
+    lobby.sources.told(peer, None, lobby.now)
+    lobby.perform()
+    lobby.got(peer, *range(21, 31))
+    lobby.got(own, *range(21, 31))
+    assert (lobby.published, lobby.epochs) == ([*range(1, 31)], 1)
+    lobby.sources.told(peer, (), lobby.now)
+    for source in (peer, own):
+        lobby.got(source, *range(31, 37))
+    lobby.later(1)
+    assert lobby.sources.active is own  # found in what both brought
+    assert (lobby.published, lobby.epochs) == ([*range(1, 37)], 1)
+
+
+def test_a_peer_that_brings_a_last_message_after_its_stream_has_stopped_is_not_waited_for_long() -> None:
+    lobby, own = streaming(*range(1, 21))
+    lobby.lost(own)
+    peer = Source(Rank.PEER, "b-1")
+    lobby.opened(peer, via=(), exact_at=lobby.ring.cursor)
+    lobby.opened(own)
+    lobby.sources.told(peer, None, lobby.now)
+    lobby.got(peer, 21)
+    lobby.got(own, 22)
+    assert lobby.sources.active is peer
+    lobby.later(RELAY.wait_seconds + 0.1)
+    assert (lobby.sources.active, lobby.published[-2:], lobby.epochs) == (own, [21, 22], 2)
+
+
 def test_a_renewed_session_that_opened_when_the_old_one_was_lost_repeats_nothing() -> None:
     lobby = Lobby()
     old, renewed = Source(Rank.OWN), Source(Rank.RENEWED)

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.origins import FakeOrigin, ticking
+from tests.support.origins import (
+    INVALID_UTF8,
+    MASKED,
+    Behavior,
+    ConnectionRecord,
+    FakeOrigin,
+    Refuse,
+    server_frame,
+    ticking,
+)
 from tests.support.processes import LOBBY
 from tests.support.sockets import run
 from tests.support.up import lobby_file, lobby_resource
@@ -146,9 +155,111 @@ def test_an_origin_that_refuses_is_exit_code_1_with_the_reason(tmp_path: Path) -
             code, out, _ = await check("-f", file, "--connect", LOBBY_SECRET_FEED_KEY=SECRET)
             assert code == 1
             assert out.splitlines()[-1] == (
-                "  Waiting: onConnect[1]: no message matching /ok within 2 s; the latest other message: no such key ***"
+                "  failed: onConnect[1]: no message matching /ok within 2 s; the latest other message: no such key ***"
             )
             assert SECRET not in out
+
+    run(main(), deadline=60)
+
+
+async def told_of_one_connection(tmp_path: Path, origin: FakeOrigin, **spec: Any) -> str:
+    """The last line about an origin that is lost; it connects once."""
+    file = lobby_file(tmp_path, lobby_resource("prices", origin.url, **spec))
+    code, out, error = await check("-f", file, "--connect", "--seconds", "6")
+    assert (code, error) == (1, ""), out
+    assert len(origin.attempts) == 1, out
+    return out.splitlines()[-1].strip()
+
+
+def says_and_ignores_the_close(*frames: bytes) -> Behavior:
+    async def say(origin: FakeOrigin, record: ConnectionRecord) -> None:
+        origin.send_raw(b"".join(frames), to=[record])
+        record.server.transport.pause_reading()
+
+    return say
+
+
+@pytest.mark.parametrize("reconnect", [{}, {"minMilliseconds": 10, "maxMilliseconds": 10}])
+def test_a_stream_that_a_rule_ends_is_lost_with_its_reason(tmp_path: Path, reconnect: dict[str, int]) -> None:
+    async def main() -> None:
+        rules = [{"contains": "a", "end": {"reason": "'wrong key'"}}]
+        async with FakeOrigin(on_open=says_and_ignores_the_close(server_frame(1, b"a"))) as origin:
+            told = await told_of_one_connection(tmp_path, origin, origin_onMessage=rules, origin_reconnect=reconnect)
+            assert told == "the stream was lost after 1 message: wrong key"
+
+    run(main(), deadline=60)
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"), [(INVALID_UTF8, "(1007): text is not UTF-8"), (MASKED, "(1002): masked frame")]
+)
+def test_an_origin_that_breaks_the_protocol_is_lost_with_the_reason(tmp_path: Path, frame: bytes, why: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin(on_open=says_and_ignores_the_close(frame)) as origin:
+            told = await told_of_one_connection(tmp_path, origin)
+            assert told == f"the stream was lost before its first message: the origin broke the protocol {why}"
+
+    run(main(), deadline=60)
+
+
+def test_an_origin_that_never_answers_is_lost_in_that_step(tmp_path: Path) -> None:
+    async def main() -> None:
+        steps = [{"send": "hi"}, {"expect": {"contains": "welcome", "timeoutSeconds": 1}}]
+        async with FakeOrigin(on_open=says_and_ignores_the_close()) as origin:
+            told = await told_of_one_connection(tmp_path, origin, origin_onConnect=steps)
+            assert told == "failed: onConnect[1]: no matching message within 1 s"
+
+    run(main(), deadline=60)
+
+
+def test_an_origin_that_closes_at_once_is_connected_to_once(tmp_path: Path) -> None:
+    async def close(_origin: FakeOrigin, record: ConnectionRecord) -> None:
+        await record.server.send("a")
+        await record.server.close(1000, "bye")
+
+    async def main() -> None:
+        async with FakeOrigin(on_open=close) as origin:
+            reconnect = {"minMilliseconds": 10, "maxMilliseconds": 10}
+            told = await told_of_one_connection(tmp_path, origin, origin_reconnect=reconnect)
+            assert told == (
+                "the stream was lost after 1 message: the origin closed the connection: 1000 (normal closure: bye)"
+            )
+
+    run(main(), deadline=60)
+
+
+def test_an_origin_that_vanishes_is_lost_in_that_step(tmp_path: Path) -> None:
+    async def vanish(_origin: FakeOrigin, record: ConnectionRecord) -> None:
+        record.server.transport.abort()
+
+    async def main() -> None:
+        steps = [{"send": "hi"}, {"expect": {"contains": "welcome", "timeoutSeconds": 5}}]
+        async with FakeOrigin(on_open=vanish) as origin:
+            told = await told_of_one_connection(tmp_path, origin, origin_onConnect=steps)
+            assert told.startswith("failed: onConnect[1]: "), told
+
+    run(main(), deadline=60)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(401, "refused: connecting: HTTP 401"), (503, "failed: connecting: HTTP 503")]
+)
+def test_a_refused_handshake_is_told_with_its_status(tmp_path: Path, status: int, told: str) -> None:
+    async def main() -> None:
+        async with FakeOrigin(refuse=Refuse(status)) as origin:
+            assert (await told_of_one_connection(tmp_path, origin)).startswith(told)
+
+    run(main(), deadline=60)
+
+
+def test_a_step_that_takes_too_long_is_named(tmp_path: Path) -> None:
+    async def main() -> None:
+        steps = [{"send": "hi"}, {"expect": {"contains": "welcome", "timeoutSeconds": 60}}]
+        async with FakeOrigin() as origin:
+            file = lobby_file(tmp_path, lobby_resource("prices", origin.url, origin_onConnect=steps))
+            code, out, _ = await check("-f", file, "--connect", "--seconds", "0.5")
+            assert code == 1
+            assert out.splitlines()[-1] == "  onConnect[1]: not done within 0.5 s"
 
     run(main(), deadline=60)
 

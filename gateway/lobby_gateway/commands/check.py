@@ -7,15 +7,16 @@ printed with all known secrets hidden.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin, resolve
-from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.resource.schema import load_file
 from lobby_gateway.resource.spec import (
     ConnectMode,
@@ -34,7 +35,6 @@ from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.frames import Batch, header_size
 
 _SHOWN_MESSAGES = 3
-_POLL_SECONDS = 0.05
 
 
 def main(files: Sequence[Path], *, connect: bool, seconds: float) -> int:
@@ -58,7 +58,7 @@ def main(files: Sequence[Path], *, connect: bool, seconds: float) -> int:
         for line in describe(lobby):
             _print(f"  {line}")
         if connect:
-            problem = asyncio.run(_try(lobby.spec.origin, os.environ, seconds))
+            problem = asyncio.run(_try(lobby.spec.origin, seconds))
             _print(f"  {problem or 'the stream flows'}")
             failed = failed or bool(problem)
     return 1 if failed else 0
@@ -151,20 +151,11 @@ def _rule(rule: RuleSpec) -> str:
     return f"if {' and '.join(conditions)}: {', '.join(actions) or 'forward it'}"
 
 
-async def _try(origin: OriginSpec, environment: Mapping[str, str], seconds: float) -> str:
-    """Connects once; returns why the stream does not flow, or an empty text."""
-    resolved = resolve(origin, environment)
-    trial = _Trial(origin, resolved)
-    running = asyncio.create_task(trial.connection.run())
-    try:
-        problem = await trial.until_flowing(seconds)
-        await trial.connection.close()
-        await running
-    finally:
-        trial.tell()
-        running.cancel()
-        await asyncio.wait([running])
-    return problem
+async def _try(origin: OriginSpec, seconds: float) -> str:
+    return await _Trial(origin, resolve(origin, os.environ)).outcome(seconds)
+
+
+_FIELDS = ("beforeConnect[", "onConnect[", "onMessage[", "every[")
 
 
 class _Trial:
@@ -173,37 +164,68 @@ class _Trial:
     def __init__(self, origin: OriginSpec, resolved: ResolvedOrigin) -> None:
         self._start = time.monotonic()
         self._said: list[tuple[float, str, str]] = []  # when, what happened, and to which text; not redacted yet
+        self._changed = asyncio.Event()
         self._began = False
         self._messages = 0
-        self.connection = OriginConnection(
+        self._problem = ""  # why the attempt has failed
+        self._connection = OriginConnection(
             origin,
             resolved,
             read_secrets=lambda: resolved,
             publish=self._publish,
             begin_epoch=self._begin,
             keep=self._keep,
+            failed=self._fail,
+            allowance=ConnectAllowance(1),
             trace=self._trace,
         )
 
-    async def until_flowing(self, seconds: float) -> str:
-        """Waits for messages of the stream; returns why there are none, or an empty text."""
+    async def outcome(self, seconds: float) -> str:
+        """Connects once; returns why the stream does not flow, or an empty text."""
         self._say("connecting")
-        self.tell()
-        self.connection.set_needed(True)
-        deadline = self._start + seconds
-        while self._messages < _SHOWN_MESSAGES and time.monotonic() < deadline:
-            report = self.connection.report()
-            if report.state in (OriginState.WAITING, OriginState.REFUSED):
-                return f"{report.state.value}: {report.reason}"
-            await asyncio.sleep(_POLL_SECONDS)
-            self.tell()
-        if self._messages:
-            return ""
-        where = "the stream began, but brought" if self._began else "onConnect was not done, and there was"
-        return f"{where} no message within {seconds:g} s"
+        running = asyncio.create_task(self._connection.run())
+        running.add_done_callback(lambda _: self._changed.set())
+        self._connection.set_needed(True)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._until_decided(running)
+            problem = self._verdict(seconds)
+            await self._connection.close()
+            await running
+        finally:
+            self._tell()
+            running.cancel()
+            await asyncio.wait([running])
+        return problem
+
+    async def _until_decided(self, running: asyncio.Task[None]) -> None:
+        while not self._problem and self._messages < _SHOWN_MESSAGES and not running.done():
+            self._tell()
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _verdict(self, seconds: float) -> str:
+        if self._problem or self._messages:
+            return self._problem
+        if self._began:
+            return f"the stream began, but brought no message within {seconds:g} s"
+        return f"{self._connection.step}: not done within {seconds:g} s"
+
+    def _fail(self, reason: str, refused: bool) -> None:
+        if refused or not self._began:
+            step = "" if self._began or reason.startswith(_FIELDS) else "connecting: "
+            self._problem = f"{'refused' if refused else 'failed'}: {step}{reason}"
+        else:
+            count = self._messages
+            when = f"after {count} message{'s' * (count > 1)}" if count else "before its first message"
+            self._problem = f"the stream was lost {when}: {reason}"
+        self._connection.stop()  # at once: it would try again
+        self._changed.set()
 
     def _publish(self, batch: Batch) -> None:
         self._messages += len(batch)
+        self._changed.set()
 
     def _begin(self) -> None:
         self._began = True
@@ -222,12 +244,13 @@ class _Trial:
 
     def _say(self, what: str, text: str = "") -> None:
         self._said.append((time.monotonic() - self._start, what, text))
+        self._changed.set()
 
-    def tell(self) -> None:
+    def _tell(self) -> None:
         """Prints what has happened since the last call, a moment later: what was captured in the meantime is hidden."""
         said, self._said = self._said, []
         for at, what, text in said:
-            _print(f"  {at:7.3f} s  {what} {self.connection.redacted(text)}".rstrip())
+            _print(f"  {at:7.3f} s  {what} {self._connection.redacted(text)}".rstrip())
 
 
 def _print(line: str) -> None:

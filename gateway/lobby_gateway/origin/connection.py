@@ -106,6 +106,7 @@ class OriginConnection:
         renew: Callable[[], None] = lambda: None,
         keep: Callable[[Mapping[str, KeptFrame]], None] = lambda _messages: None,
         starved: Callable[[], None] = lambda: None,
+        failed: Callable[[str, bool], None] = lambda _reason, _refused: None,
         permitted: bool = True,
         allowance: ConnectAllowance | None = None,
         fraction: Callable[[], float] = random.random,
@@ -129,6 +130,8 @@ class OriginConnection:
             keep: called with messages to be kept for clients that join, by name. Before `begin_epoch` they are those that
                 came before the stream; those that are part of it are published next.
             starved: called when it begins or ceases to wait for a permit to connect.
+            failed: called at once when an attempt or the open connection has failed: why, with secrets hidden, and whether it
+                was refused.
             permitted: whether it may connect; see `set_permitted`.
             allowance: how many attempts it may make, see `OriginSession`.
             fraction: returns random numbers from 0 to 1, for the jitter.
@@ -151,6 +154,8 @@ class OriginConnection:
         self._not_kept = NotKeptLog()
         self._starved = starved
         self._was_starved = False
+        self._failed = failed
+        self._failures_told = 0
         self._open_timeout = open_timeout
         self._trace = trace
         self._receiver: Receiver = self if trace is None else _TracedReceiver(self, trace)
@@ -201,10 +206,14 @@ class OriginConnection:
         finally:
             self._drop()
 
-    async def close(self) -> None:
-        """Closes the connection cleanly (1000) for good; returns when it is closed, after a few seconds at most."""
+    def stop(self) -> None:
+        """Begins to close the connection cleanly (1000), for good: no other is opened."""
         self._session.stop()
         self._act()
+
+    async def close(self) -> None:
+        """Calls `stop`; returns when the connection is closed, after a few seconds at most."""
+        self.stop()
         await asyncio.shield(self._finished)
 
     def set_needed(self, needed: bool) -> None:
@@ -292,6 +301,11 @@ class OriginConnection:
         """The origin's part of `/seats`."""
         return self._session.report(self._loop.time())
 
+    @property
+    def step(self) -> str:
+        """What the attempt under way is at, see `OriginSession.step`."""
+        return self._session.step
+
     def redacted(self, text: str) -> str:
         """`text` as one line of limited length, with secrets and captured values hidden."""
         return self._session.redacted(text)
@@ -343,6 +357,9 @@ class OriginConnection:
         if self._streamed and self._session.state is not State.STREAMING:
             self._streamed = False
             self._ended()
+        if (failures := self._session.failures.total()) > self._failures_told:
+            self._failures_told = failures
+            self._failed(*self._session.failure)
         self._log_state()
         if self._session.starved is not self._was_starved:
             self._was_starved = self._session.starved

@@ -212,6 +212,20 @@ class OriginSession:
         return f"waiting for a permit to connect ({why})"
 
     @property
+    def step(self) -> str:
+        """What the attempt under way is at, for people; empty if there is none, or if the stream has begun."""
+        if self.state is State.SCRIPTING:
+            return self._script.where
+        if self.state is State.CONNECTING:
+            return self._calls[0].field if self._calls else "connecting"
+        return ""
+
+    @property
+    def failure(self) -> tuple[str, bool]:
+        """Why the latest attempt or connection failed, and whether it was refused; no reason once a stream has begun."""
+        return self._reason, self._forbidden
+
+    @property
     def starved(self) -> bool:
         """An attempt is due, but needs another permit (`origin.limits.connects`)."""
         return self._starved
@@ -796,8 +810,6 @@ class OriginSession:
 
     def _give_up(self, failure: Failure, reason: str, close: BeginClose | None, now: float, floor: float = 0.0) -> None:
         """Ends the open connection for `reason`; `close` is None if the connection closes by itself."""
-        if self.state is State.SCRIPTING and not reason.startswith("onConnect["):
-            reason = f"{self._script.where}: {reason}"
         self._fail(failure, reason, now, floor)
         self._close(close, doomed=True)
 
@@ -822,6 +834,8 @@ class OriginSession:
 
     def _fail(self, failure: Failure, reason: str, now: float, floor: float = 0.0) -> None:
         self.failures[failure] += 1
+        if self.state is State.SCRIPTING and not reason.startswith("onConnect["):
+            reason = f"{self._script.where}: {reason}"
         self._hide_captured()
         self._reason = self._redactor.line(reason)
         self._forbidden = failure is Failure.REFUSED

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from tests.support.api import FakeApi, http_answer, silence
-from tests.support.origins import FakeOrigin, Refuse, authority, fragmented, server_frame
+from tests.support.origins import ConnectionRecord, FakeOrigin, Refuse, authority, fragmented, server_frame
 from tests.support.peers import raw_server
 from tests.support.sockets import run
 from tests.support.specs import http_step, origin_spec, resolved
@@ -47,7 +47,7 @@ class Lobby:
         self.changed = asyncio.Event()
         options = {
             name: fields.pop(name)
-            for name in ("settings", "open_timeout", "fraction", "closed", "allowance")
+            for name in ("settings", "open_timeout", "fraction", "closed", "failed", "allowance")
             if name in fields
         }
         self.environment = environment or {}
@@ -113,6 +113,30 @@ async def running(url: str, *, wanted: bool = True, **fields: Any) -> AsyncItera
 
 
 # The log
+
+
+def test_a_failure_is_told_before_the_connection_is_closed_and_stopping_then_makes_no_other_attempt() -> None:
+    async def main() -> None:
+        told: list[tuple[str, bool]] = []
+
+        def failed(reason: str, refused: bool) -> None:
+            told.append((reason, refused))
+            lobby.origin.stop()
+
+        async def speak(_origin: FakeOrigin, record: ConnectionRecord) -> None:
+            await record.server.send("no such key")
+            record.server.transport.pause_reading()
+
+        rules = [{"contains": "no such", "end": {"refused": True}}]
+        async with FakeOrigin(on_open=speak) as origin:
+            async with running(origin.url, onMessage=rules, failed=failed) as lobby:
+                await until(lambda: told, every=0.002)
+                assert told == [("no such key", True)]
+                assert lobby.state is OriginState.CLOSING
+            assert told == [("no such key", True)]
+            assert len(origin.attempts) == 1
+
+    run(main())
 
 
 def test_attempts_that_fail_alike_are_logged_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:

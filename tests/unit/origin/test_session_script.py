@@ -115,3 +115,14 @@ def test_early_messages_are_published_when_the_stream_begins() -> None:
     assert BeginEpoch() in commands
     assert published(commands) == ["snapshot", "tick"]
     assert Send('{"pong":2}') in commands
+
+
+def test_a_connection_that_is_lost_during_the_script_says_in_which_step() -> None:
+    shell = Shell(onConnect=LOGIN)
+    shell.wanted()
+    assert shell.session.step == "connecting"
+    shell.opened()
+    assert shell.session.step == "onConnect[1]"
+    shell.lost("connection reset")
+    assert shell.report.reason == "onConnect[1]: connection reset"
+    assert shell.session.step == ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.api import FakeApi, http_answer
 from tests.support.origins import (
     INVALID_UTF8,
     MASKED,
@@ -158,6 +160,99 @@ def test_an_origin_that_refuses_is_exit_code_1_with_the_reason(tmp_path: Path) -
                 "  failed: onConnect[1]: no message matching /ok within 2 s; the latest other message: no such key ***"
             )
             assert SECRET not in out
+
+    run(main(), deadline=60)
+
+
+TOKEN = json.dumps({"ok": True, "token": CAPTURED})
+EXPECT_TOKEN = {"expect": {"json": {"/ok": True}, "save": {"token": "msg.token"}, "timeoutSeconds": 5}}
+
+
+def says(*messages: str | bytes) -> Behavior:
+    async def say(_origin: FakeOrigin, record: ConnectionRecord) -> None:
+        for message in messages:
+            await record.server.send(message)
+
+    return say
+
+
+async def told_with_a_token(tmp_path: Path, origin: FakeOrigin, **spec: Any) -> tuple[int, list[str]]:
+    """The exit code, and the lines of steps without their times; the token is in none of them."""
+    file = lobby_file(tmp_path, lobby_resource("prices", origin.url, **spec))
+    code, out, error = await check("-f", file, "--connect", "--seconds", "6")
+    assert error == ""
+    assert CAPTURED not in out, out
+    lines = out.split("connecting\n")[1].splitlines()
+    return code, [line.rpartition(" s  ")[2].strip() for line in lines]
+
+
+def test_a_token_that_arrives_during_a_call_is_hidden(tmp_path: Path) -> None:
+    async def slowly(writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.5)
+        writer.write(http_answer("{}"))
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with FakeApi(lambda _: slowly) as api, FakeOrigin(on_open=says(TOKEN, "1", "2", "3")) as origin:
+            steps = [{"http": {"url": f"{api.url}/subscribe"}}, EXPECT_TOKEN]
+            code, told = await told_with_a_token(tmp_path, origin, origin_onConnect=steps)
+            assert (code, told) == (
+                0,
+                [
+                    f"calling GET {api.url}/subscribe",
+                    "answered HTTP 200, 2 bytes",
+                    'received {"ok": true, "token": "***"}',
+                    "the stream begins",
+                    "received 1",
+                    "received 2",
+                    "received 3",
+                    "the stream flows",
+                ],
+            )
+
+    run(main(), deadline=60)
+
+
+def test_a_token_that_no_step_takes_is_hidden(tmp_path: Path) -> None:
+    async def main() -> None:
+        near = json.dumps({"ok": "soon", "token": CAPTURED})
+        async with FakeOrigin(on_open=says(near)) as origin:
+            expect = {**EXPECT_TOKEN["expect"], "timeoutSeconds": 1}
+            code, told = await told_with_a_token(tmp_path, origin, origin_onConnect=[{"expect": expect}])
+            hidden = '{"ok": "soon", "token": "***"}'
+            assert (code, told) == (
+                1,
+                [
+                    f"received {hidden}",
+                    f"failed: onConnect[0]: no message matching /ok within 1 s; the latest other message: {hidden}",
+                ],
+            )
+
+    run(main(), deadline=60)
+
+
+@pytest.mark.parametrize("names", [("a", "z"), ("z", "a")])
+def test_a_token_is_hidden_if_something_else_can_not_be_saved(tmp_path: Path, names: tuple[str, str]) -> None:
+    async def main() -> None:
+        there, absent = names
+        save = {there: "msg.token", absent: "msg.nope"}
+        async with FakeOrigin(on_open=says(TOKEN)) as origin:
+            code, told = await told_with_a_token(tmp_path, origin, origin_onConnect=[{"expect": {"save": save}}])
+            assert (code, told[0]) == (1, 'received {"ok": true, "token": "***"}')
+            assert told[1].startswith(f"failed: onConnect[0].expect.save.{absent}: there is no field")
+
+    run(main(), deadline=60)
+
+
+def test_messages_are_shown_decompressed_and_split(tmp_path: Path) -> None:
+    async def main() -> None:
+        data = gzip.compress(f"{TOKEN}\n1\n2\n3".encode())
+        async with FakeOrigin(on_open=says(data)) as origin:
+            code, told = await told_with_a_token(
+                tmp_path, origin, origin_decode="Gzip", origin_split="\n", origin_onConnect=[EXPECT_TOKEN]
+            )
+            shown = ["received 1", "received 2", "received 3", "the stream flows"]
+            assert (code, told) == (0, ['received {"ok": true, "token": "***"}', "the stream begins", *shown])
 
     run(main(), deadline=60)
 

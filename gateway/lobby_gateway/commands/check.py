@@ -213,6 +213,7 @@ class _Trial:
         return f"{self._connection.step}: not done within {seconds:g} s"
 
     def _fail(self, reason: str, refused: bool) -> None:
+        reason = self._connection.redacted(reason)  # again: more is hidden by now
         if refused or not self._began:
             step = "" if self._began or reason.startswith(_FIELDS) else "connecting: "
             self._problem = f"{'refused' if refused else 'failed'}: {step}{reason}"
@@ -247,7 +248,7 @@ class _Trial:
         self._changed.set()
 
     def _tell(self) -> None:
-        """Prints what has happened since the last call, a moment later: what was captured in the meantime is hidden."""
+        """Prints what has happened since the last call, with all hidden that is known to be secret by now."""
         said, self._said = self._said, []
         for at, what, text in said:
             _print(f"  {at:7.3f} s  {what} {self._connection.redacted(text)}".rstrip())

@@ -31,6 +31,7 @@ from lobby_gateway.origin.states import (
     Failure,
     Forget,
     Hide,
+    Judged,
     Keep,
     NoteClose,
     PauseReading,
@@ -49,7 +50,7 @@ from lobby_gateway.process.seat_reports import OriginReport
 from lobby_gateway.resource.spec import OriginSpec
 from lobby_gateway.settings import ORIGIN, OriginSettings
 from lobby_gateway.trunk.kept import KeptFrame, NotKeptLog
-from lobby_gateway.websocket.client import Receiver, WebSocketClient, explain, open_websocket
+from lobby_gateway.websocket.client import WebSocketClient, explain, open_websocket
 from lobby_gateway.websocket.client_handshake import ConnectFailedError, HandshakeRefusedError
 from lobby_gateway.websocket.frames import Batch, Opcode
 from lobby_gateway.websocket.parser import Event
@@ -62,28 +63,6 @@ _STREAMING = State.STREAMING
 
 Trace = Callable[[str, str | bytes], None]
 """Gets what happens ("sent", "received", "calling", "answered"), and to which message or call."""
-
-
-class _TracedReceiver:
-    """Passes on what a connection receives, and tells of each message before."""
-
-    def __init__(self, receiver: Receiver, trace: Trace) -> None:
-        self._receiver = receiver
-        self._trace = trace
-
-    def received(self, events: list[Event]) -> None:
-        """See `Receiver`."""
-        for event in events:
-            if isinstance(event, Batch):
-                for index in range(len(event)):
-                    payload = bytes(event.payload(index))
-                    text = event.opcode(index) == Opcode.TEXT
-                    self._trace("received", payload.decode(errors="replace") if text else payload)
-        self._receiver.received(events)
-
-    def lost(self, error: Exception | None) -> None:
-        """See `Receiver`."""
-        self._receiver.lost(error)
 
 
 class OriginConnection:
@@ -137,8 +116,8 @@ class OriginConnection:
             fraction: returns random numbers from 0 to 1, for the jitter.
             settings: timeouts and limits.
             open_timeout: most seconds for connecting; None: as in `WebSocketClientSettings`.
-            trace: called with "sent" or "received" and each message on the connection, and for HTTP calls with "calling" or
-                "answered" and what they are about; secrets included.
+            trace: called with "sent" or "received" and each message on the connection, decoded, once its secrets are hidden by
+                `redacted`; for HTTP calls with "calling" or "answered" and what they are about. Secrets are included.
         """
         self._spec = spec
         self._settings = settings
@@ -158,7 +137,6 @@ class OriginConnection:
         self._failures_told = 0
         self._open_timeout = open_timeout
         self._trace = trace
-        self._receiver: Receiver = self if trace is None else _TracedReceiver(self, trace)
         self._tls: ssl.SSLContext | None = None
         self._tls_is_current = False
         self._session = OriginSession(
@@ -170,6 +148,7 @@ class OriginConnection:
             permitted=permitted,
             allowance=allowance,
             settings=settings,
+            traced=trace is not None,
         )
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
@@ -418,6 +397,8 @@ class OriginConnection:
                 self._renew()
             case Keep(messages):
                 self._keep_for_joiners(messages)
+            case Judged(message):
+                self._tell_received(message)
             case Hide(redactor):
                 logs.hide_secrets(redactor.hide)
             case NoteClose(code):
@@ -468,7 +449,7 @@ class OriginConnection:
             self._act()  # what the request contains is hidden first
             self._websocket = await open_websocket(
                 request.url,
-                receiver=self._receiver,
+                receiver=self,
                 headers=request.headers,
                 subprotocols=self._spec.subprotocols,
                 ssl=self._tls,
@@ -527,6 +508,13 @@ class OriginConnection:
     def _tell(self, what: str, message: str | bytes) -> None:
         if self._trace is not None:
             self._trace(what, message)
+
+    def _tell_received(self, message: Batch) -> None:
+        """Tells of a message. What might have been saved of it may be secret, too: a step was not reached, or failed."""
+        if self._resolved is not None:
+            self._session.hide(self._resolved.dialogue.saveable(message, time.time()))
+        payload = bytes(message.payload(0))
+        self._tell("received", payload.decode(errors="replace") if message.opcode(0) == Opcode.TEXT else payload)
 
     def _proxy_to(self, url: str) -> Proxy | None:
         values = {} if self._resolved is None else self._resolved.values

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from lobby_gateway.origin.captured import Known
-from lobby_gateway.origin.expressions import ALWAYS, OF_ANSWER, OF_MESSAGE, Expression, ExpressionError
+from lobby_gateway.origin.captured import Captured, Known
+from lobby_gateway.origin.expressions import (
+    ALWAYS,
+    OF_ANSWER,
+    OF_MESSAGE,
+    Expression,
+    ExpressionError,
+    message_variables,
+    times,
+)
 from lobby_gateway.origin.http_calls import CallEnd, HttpCall
 from lobby_gateway.origin.requests import HTTP, RequestTemplate, Text
 from lobby_gateway.origin.rules import MessageRules, Rule
@@ -25,6 +34,7 @@ from lobby_gateway.resource.spec import (
     SecretKeyRef,
     WaitSpec,
 )
+from lobby_gateway.websocket.frames import Batch
 
 T = TypeVar("T", Expression, Template, BytesTemplate)
 
@@ -62,6 +72,26 @@ class Dialogue:
             requests.append(self.handshake)
         for each in requests:
             yield from (value for _, value in (*each.headers, *each.query) if isinstance(value, str) and value)
+
+    def saveable(self, message: Batch, now: float) -> Iterator[str]:
+        """Texts that steps and rules might save of a message, even if it is not quite what they are for.
+
+        Args:
+            message: the message, alone.
+            now: seconds since 1970.
+        """
+        saves = [(step.contains, step.save) for step in self.steps if isinstance(step, Expectation)]
+        saves += [] if self.rules is None else self.rules.saves
+        payload = bytes(message.payload(0))
+        variables = message_variables(message, 0, {**self.secrets, **times(now)})
+        for contains, save in saves:
+            for name, expression in save.items() if contains in payload else ():
+                if expression.names.isdisjoint(("msg", "text", "data")):
+                    continue
+                captured = Captured()
+                with suppress(ExpressionError):  # it has no such value
+                    captured.save({name: expression}, variables, name)
+                yield from captured.take_hidden()
 
 
 def dialogue(origin: OriginSpec, read: ReadSecret) -> Dialogue:

@@ -111,6 +111,11 @@ class MessageRules:
         self._rules = tuple(rules)
         self._literals = tuple(dict.fromkeys(rule.contains for rule in rules))
 
+    @property
+    def saves(self) -> list[tuple[bytes, Mapping[str, Expression]]]:
+        """What each rule looks for, and what it saves."""
+        return [(rule.contains, rule.save) for rule in self._rules]
+
     def concern(self, batch: Batch) -> bool:
         """Whether any rule may match a message of the batch: if not, all of it is forwarded."""
         return contains_any(batch.data, self._literals)

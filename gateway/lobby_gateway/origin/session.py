@@ -40,6 +40,7 @@ from lobby_gateway.origin.states import (
     Forget,
     Hide,
     ImpossibleSignalError,
+    Judged,
     Keep,
     NoteClose,
     PauseReading,
@@ -92,6 +93,7 @@ class OriginSession:
         permitted: bool = True,
         allowance: ConnectAllowance | None = None,
         settings: OriginSettings = ORIGIN,
+        traced: bool = False,
     ) -> None:
         """Begins without a connection.
 
@@ -104,6 +106,7 @@ class OriginSession:
             permitted: whether it may connect; see `set_permitted`.
             allowance: how many attempts it may make, shared with other sessions of the lobby; None: any number.
             settings: timeouts and limits.
+            traced: whether to tell of each message (`Judged`), which takes time.
         """
         self.state = State.IDLE
         self.failures: Counter[Failure] = Counter()
@@ -121,6 +124,7 @@ class OriginSession:
         self._starved = False  # an attempt is due, and not allowed
         self._renewing = False  # by `renew`, until the connection is closed
         self._settings = settings
+        self._traced = traced
         self._backoff = Backoff(
             base=spec.reconnect.min_milliseconds / 1000,
             cap=spec.reconnect.max_milliseconds / 1000,
@@ -247,6 +251,10 @@ class OriginSession:
         """`text` as one line of limited length, with secrets and captured values hidden."""
         self._hide_captured()
         return self._redactor.line(text)
+
+    def hide(self, texts: Iterable[str]) -> None:
+        """Hides these texts from now on, as if they had been captured."""
+        self._hide_too(texts)
 
     # For the connection: events
 
@@ -483,6 +491,8 @@ class OriginSession:
     def receive(self, events: Iterable[Event], now: float) -> None:
         """Messages and control frames arrived."""
         decoded = iter(events) if self._decoder is None else self._decoder.events(events)
+        if self._traced:
+            decoded = self._one_by_one(decoded)
         if self._unjudged is not None:
             self._unjudged = chain(self._unjudged, decoded)  # the rest of the read that was under way
         elif self._script.calling is not None:
@@ -491,6 +501,18 @@ class OriginSession:
             self._receive_all(decoded, now)
         if self._unjudged is not None or self._paused:
             self._pause_reading()
+
+    def _one_by_one(self, events: Iterator[Event | Undecodable | Later]) -> Iterator[Event | Undecodable | Later]:
+        """The same with each message alone. The next is asked for once a message was judged, perhaps in a later turn."""
+        for event in events:
+            if not isinstance(event, Batch):
+                yield event
+                continue
+            for each in event.frames:
+                message = Batch.of([each])
+                commands, at = self._commands, len(self._commands)
+                yield message
+                self._commands.insert(at if commands is self._commands else 0, Judged(message))
 
     def _keep(self, events: Iterator[Event | Undecodable | Later], now: float) -> None:
         """During an HTTP call, messages wait for what follows it; anything else is acted on until one has come."""

@@ -158,6 +158,17 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """Steps and rules have seen this message, so what they saved of it is hidden. Comes before what follows from it.
+
+    Attributes:
+        message: the message, decoded.
+    """
+
+    message: Batch = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Keep messages for clients that join, each in place of the earlier one of its name.
 
@@ -222,6 +233,7 @@ Command = (
     | NoteClose
     | Forget
     | Hide
+    | Judged
     | Keep
     | PauseReading
     | Renew

@@ -34,6 +34,7 @@ class Shell:
         linger: float = 10.0,
         secrets: tuple[str, ...] = (),
         allowance: ConnectAllowance | None = None,
+        traced: bool = False,
         **fields: Any,
     ) -> None:
         spec = origin_spec(**fields)
@@ -45,6 +46,7 @@ class Shell:
             wall_clock=lambda: 1767225600.5,
             allowance=allowance,
             settings=OriginSettings(linger_seconds=linger),
+            traced=traced,
         )
         self.now = 1000.0
         self.session.start(self.now)

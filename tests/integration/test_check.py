@@ -83,6 +83,26 @@ def test_a_file_is_told_in_words_without_its_texts(tmp_path: Path) -> None:
     run(main(), deadline=60)
 
 
+def test_users_passwords_and_queries_of_all_urls_are_hidden(tmp_path: Path) -> None:
+    async def main() -> None:
+        resource = lobby_resource(
+            "prices",
+            f"wss://$(saved.user):{SECRET}@feed.example/ws?key={SECRET}&of=$(saved.of)",
+            origin_beforeConnect=[
+                {"http": {"url": f"https://api.example/token?key={SECRET}", "save": {"of": "http.json.of"}}}
+            ],
+            origin_onConnect=[{"http": {"url": f"https://$(saved.of):{SECRET}@api.example/open?key={SECRET}"}}],
+        )
+        code, out, error = await check("-f", lobby_file(tmp_path, resource))
+        assert (code, error) == (0, "")
+        assert SECRET not in out
+        assert "a lobby connects to wss://feed.example/ws when" in out
+        assert "beforeConnect[0]: GET https://api.example/token within" in out
+        assert "onConnect[0]: GET https://api.example/open within" in out
+
+    run(main(), deadline=60)
+
+
 @pytest.mark.parametrize("text", ["spec: {}", "nonsense: [", ""])
 def test_an_invalid_file_is_one_line_and_exit_code_2(tmp_path: Path, text: str) -> None:
     async def main() -> None:

@@ -32,6 +32,7 @@ from lobby_gateway.resource.spec import (
     lobby_from_resource,
 )
 from lobby_gateway.trunk.kept import KeptFrame
+from lobby_gateway.websocket.client_handshake import without_query
 from lobby_gateway.websocket.frames import Batch, header_size
 
 _SHOWN_MESSAGES = 3
@@ -68,7 +69,7 @@ def describe(lobby: Lobby) -> Iterator[str]:
     """What a lobby of this Lobby does with its origin, line by line."""
     origin = lobby.spec.origin
     when = "when it starts" if origin.connect is ConnectMode.ALWAYS else "when the first client arrives"
-    yield f"clients connect to {lobby.spec.path}; a lobby connects to {origin.url} {when}"
+    yield f"clients connect to {lobby.spec.path}; a lobby connects to {without_query(origin.url)} {when}"
     if origin.decode is not Decode.NONE:
         yield f"binary messages are decompressed ({origin.decode.value})"
     if origin.split is not None:
@@ -111,7 +112,7 @@ def _called(http: HttpSpec) -> str:
     accepted = " or ".join(map(str, http.status))
     saved = f", save {', '.join(http.save)}" if http.save else ""
     ends = f"; if {http.end.when}: {_ended(http.end)}" if http.end is not None else ""
-    return f"{http.method} {http.url.partition('?')[0]} within {http.timeout_seconds} s, expect {accepted}{saved}{ends}"
+    return f"{http.method} {without_query(http.url)} within {http.timeout_seconds} s, expect {accepted}{saved}{ends}"
 
 
 def _ended(end: HttpEndSpec) -> str:

@@ -55,9 +55,12 @@ class OriginSettings(NamedTuple):
         decoded_per_turn: bytes of messages, once they are decoded and split, in one turn of the event loop; each counts as
             64 more. They take a few milliseconds; one read of compressed messages may hold 256 MiB.
         saved_bytes: most bytes of all saved values (`save`) as JSON: room for any token, and not for a stream.
-        hidden_texts: most values of earlier messages that are hidden in reasons and logs beside the secrets and what is saved.
-            Each costs time in every line.
-        hidden_characters: most characters of them: what hides them is made anew for each new one, on the event loop.
+        hidden_texts: most values that were saved earlier and are hidden in reasons and logs beside the secrets and what is
+            saved now; as many signatures of timers, and of other messages. What hides them is made anew for a line that is
+            shown, on the event loop, if there are new ones: 2 µs for each.
+        hidden_characters: most characters of each of the three.
+        hidden_handshake_characters: most characters of signatures of one connection's handshake and `onConnect`: 500 in
+            hexadecimal, or 30 tokens.
         early_bytes: most bytes of messages kept until `onConnect` is done, to be forwarded then: a snapshot of an order book
             has some 100 KB.
         kept_message_bytes: largest payload of a message that is kept for clients that join (see `KeptSettings`).
@@ -80,8 +83,9 @@ class OriginSettings(NamedTuple):
     judged_per_turn: int = 500
     decoded_per_turn: int = 1 << 20
     saved_bytes: int = 64 << 10
-    hidden_texts: int = 64
-    hidden_characters: int = 4096
+    hidden_texts: int = 256
+    hidden_characters: int = 16 << 10
+    hidden_handshake_characters: int = 64 << 10
     early_bytes: int = 4 << 20
     kept_message_bytes: int = KEPT.message_bytes
     answer_bytes: int = 256 << 10

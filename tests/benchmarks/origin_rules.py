@@ -26,7 +26,6 @@ from tests.support.waiting import until
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import State
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
@@ -45,6 +44,11 @@ RULES: list[dict[str, Any]] = [
     {"contains": '"subscribed"', "when": "has(msg.subscribed)", "forward": False},
 ]
 LAST_HIT = [*RULES[1:], RULES[0]]  # the rule that matches is the last one
+SAVING = {"contains": '"cursor"', "save": {"cursor": "msg.cursor"}}
+SAVED: dict[str, Callable[[int], object]] = {
+    "a text of 30 characters": lambda number: f"{number:030}",
+    "a list of 56 KB": lambda number: [f"{number:06}-{each:06}-{'x' * 23}" for each in range(1400)],
+}
 LOGIN: dict[int, list[dict[str, Any]]] = {
     0: [],
     1: [{"send": "subscribe"}],
@@ -76,7 +80,6 @@ def session(rules: Sequence[dict[str, Any]]) -> OriginSession:
     made = OriginSession(
         spec,
         dialogue=resolved(spec).dialogue,
-        redactor=Redactor(()),
         fraction=lambda: 0.5,
         wall_clock=time.time,
     )
@@ -115,6 +118,28 @@ def us_a_message(runs: int, rules: Sequence[dict[str, Any]], message: bytes, in_
     return min(taken)
 
 
+def saving(runs: int, value: Callable[[int], object]) -> tuple[float, float]:
+    """CPU time for a message of which a new value is saved, in µs, and for the line that is shown next, in ms."""
+    made = session([SAVING])
+    taken, shown = [], []
+
+    def show() -> None:
+        made.redacted("the origin closed the connection: 4000 (bad cursor)")
+
+    for run in range(runs):
+        numbers = range(run * 100, run * 100 + 100)
+        batches = [Batch.of([frame(Opcode.TEXT, data(cursor=value(number)))]) for number in numbers]
+
+        def work(batches: list[Batch] = batches) -> None:
+            for read in batches:
+                made.receive([read], 1.0)
+                made.commands()
+
+        taken.append(least(1, work, len(batches)))
+        shown.append(least(1, show, 1000))
+    return min(taken), min(shown)
+
+
 def cpu(runs: int) -> Iterator[str]:
     """The table of CPU times."""
     plain, ping = data(), data(ping=1)
@@ -124,6 +149,12 @@ def cpu(runs: int) -> Iterator[str]:
         single, many = (us_a_message(runs, rules, plain, count) for count in (1, IN_ONE_READ))
         hit = f"{us_a_message(runs, rules, ping, 1):.0f} µs" if rules else ""
         yield f"| {len(rules)} | {single:.2f} µs | {many:.3f} µs | {hit} |"
+    yield ""
+    yield "| each message brings a new value to save | a message | a line that is shown |"
+    yield "| --- | --- | --- |"
+    for name, value in SAVED.items():
+        message, line = saving(runs, value)
+        yield f"| {name} | {message:.0f} µs | {line:.1f} ms |"
     yield ""
 
     def parse() -> None:

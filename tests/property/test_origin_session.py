@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from tests.support.specs import origin_spec, resolved
 
-from lobby_gateway.origin.redaction import MAX_REASON_CHARACTERS, Redactor
+from lobby_gateway.origin.hidden import Hidden
+from lobby_gateway.origin.redaction import MAX_REASON_CHARACTERS
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
     BeginClose,
@@ -167,7 +168,7 @@ class OriginSessionMachine(RuleBasedStateMachine):
             spec,
             dialogue=values.dialogue,
             wall_clock=lambda: 1767225600.0,
-            redactor=Redactor(values.secrets),
+            hidden=Hidden(values.secrets),
             fraction=random.Random(seed).random if fraction is None else lambda: fraction,  # no secret
             settings=OriginSettings(linger_seconds=linger, judged_per_turn=per_turn),
         )

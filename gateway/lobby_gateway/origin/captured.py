@@ -1,35 +1,41 @@
 """What a connection learns from an origin's messages (`save`), and what else of the conversation must never be shown.
 
 Saved values live over reconnects: an id of a session, the address of the next one, the interval of heartbeats. They may be as
-secret as a password, and so may a computed signature: both are hidden like one in everything that is reported.
+secret as a password, and so may a computed signature: both are hidden like one in everything that is reported (`hidden.py`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lobby_gateway.origin.expressions import Expression, ExpressionError
-from lobby_gateway.settings import ORIGIN
+from lobby_gateway.origin.hidden import Hidden, Latest, Moment
+from lobby_gateway.settings import ORIGIN, OriginSettings
 
 
 class Captured:
     """Saved values by name.
 
     Args:
-        max_bytes: see `OriginSettings.saved_bytes`.
+        hidden: where to tell what must not be shown.
+        settings: how many bytes may be saved, and how much is hidden.
 
     Attributes:
         values: the values, as the variable `saved` of expressions.
+        hidden: what must not be shown.
     """
 
-    __slots__ = ("_hidden", "_max_bytes", "values")
+    __slots__ = ("__weakref__", "_handshake", "_max_bytes", "_sizes", "hidden", "values")
 
-    def __init__(self, max_bytes: int = ORIGIN.saved_bytes) -> None:
-        self._max_bytes = max_bytes
+    def __init__(self, hidden: Hidden | None = None, settings: OriginSettings = ORIGIN) -> None:
+        self._max_bytes = settings.saved_bytes
+        self._sizes: dict[str, int] = {}  # of the values as JSON, with their names
+        self._handshake = Latest(None, settings.hidden_handshake_characters)  # computed for the open connection
         self.values: dict[str, object] = {}
-        self._hidden: list[str] = []
+        self.hidden = hidden or Hidden(settings=settings)
+        self.hidden.add_source(self)
 
     def save(self, expressions: Mapping[str, Expression], variables: Mapping[str, object], where: str) -> None:
         """Saves the values of expressions, all of them or none.
@@ -42,34 +48,58 @@ class Captured:
         Raises:
             ExpressionError: an expression has no value, or the values are too large.
         """
+        if not expressions:
+            return
         found: dict[str, object] = {}
+        texts: list[str] = []
+        sizes = dict(self._sizes)
         for name, expression in expressions.items():
             try:
                 found[name] = expression.value(variables)
-                size = len(json.dumps({**self.values, **found}))
+                text = json.dumps(found[name])
             except (ExpressionError, TypeError, ValueError) as error:
-                text = str(error) if isinstance(error, ExpressionError) else "the value is not JSON"
-                raise ExpressionError(f"{where}.save.{name}: {text}") from None
-            if size > self._max_bytes:
+                why = str(error) if isinstance(error, ExpressionError) else "the value is not JSON"
+                raise ExpressionError(f"{where}.save.{name}: {why}") from None
+            texts.append(text)
+            sizes[name] = len(name) + len(text) + len('"": , ')
+            if (size := sum(sizes.values())) > self._max_bytes:
                 raise ExpressionError(
                     f"{where}.save.{name}: all saved values have {size} bytes; accepted: {self._max_bytes}"
                 )
+        self._sizes = sizes
         self.values.update(found)
-        for value in found.values():
-            self._hidden += _texts(value)
+        for text in texts:
+            self.hidden.add_captured(text)
 
-    def hide(self, text: str) -> None:
-        """A text that must not be shown."""
-        self._hidden.append(text)
+    def hide(self, text: str, moment: Moment = Moment.MESSAGE) -> None:
+        """A computed text that must not be shown."""
+        if moment is Moment.HANDSHAKE:
+            self._handshake.add(text)
+            self.hidden.changed()
+        else:
+            self.hidden.add_computed(text, moment)
 
-    def texts(self) -> Iterator[str]:
-        """All texts of the saved values."""
-        yield from _texts(self.values)
+    def begin_attempt(self) -> None:
+        """Another connection is to be opened: what was computed for the earlier one counts no more than anything earlier."""
+        for text in self._handshake.texts():
+            self.hidden.add_computed(text, Moment.HANDSHAKE)
+        self._handshake.clear()
 
-    def take_hidden(self) -> list[str]:
-        """What must not be shown, since the last call."""
-        hidden, self._hidden = self._hidden, []
-        return hidden
+    def inherit(self, other: Captured) -> None:
+        """Takes over what another session has saved so far, and hides together with it from now on."""
+        other.hidden.add_secrets(self.hidden.secrets)
+        self.values.update(other.values)
+        self._sizes.update(other._sizes)
+        self.hidden = other.hidden
+        self.hidden.add_source(self)
+
+    def values_to_hide(self) -> tuple[object, ...]:
+        """See `Source`."""
+        return tuple(self.values.values())
+
+    def texts_to_hide(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return self._handshake.texts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +109,13 @@ class Known:
     Attributes:
         variables: secrets by their names, times, saved values; `repr` omits them.
         captured: the saved values, and where to save more.
+        moment: when the expressions are evaluated.
     """
 
     variables: Mapping[str, object] = field(default_factory=dict, repr=False)
     captured: Captured = field(default_factory=Captured, repr=False)
+    moment: Moment = Moment.MESSAGE
 
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _texts(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
+    def hide(self, text: str) -> None:
+        """A computed text that must not be shown."""
+        self.captured.hide(text, self.moment)

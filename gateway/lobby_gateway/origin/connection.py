@@ -14,10 +14,10 @@ from lobby_gateway.errors import UserError, internal_error
 from lobby_gateway.http.client import HttpError
 from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.expressions import ExpressionError
+from lobby_gateway.origin.hidden import Hidden
 from lobby_gateway.origin.http_calls import HttpRequest
 from lobby_gateway.origin.http_exchange import exchange
 from lobby_gateway.origin.proxy import proxy_to
-from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.secrets import ResolvedOrigin
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import (
@@ -30,7 +30,6 @@ from lobby_gateway.origin.states import (
     Connect,
     Failure,
     Forget,
-    Hide,
     Judged,
     Keep,
     NoteClose,
@@ -142,7 +141,7 @@ class OriginConnection:
         self._session = OriginSession(
             spec,
             dialogue=None if resolved is None else resolved.dialogue,
-            redactor=_hiding(frozenset() if resolved is None else resolved.secrets),
+            hidden=Hidden(() if resolved is None else resolved.secrets, settings),
             fraction=fraction,
             wall_clock=time.time,
             permitted=permitted,
@@ -150,6 +149,7 @@ class OriginConnection:
             settings=settings,
             traced=trace is not None,
         )
+        self._hide_in_logs()
         self._loop = asyncio.get_running_loop()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self._websocket: WebSocketClient | None = None
@@ -206,6 +206,7 @@ class OriginConnection:
     def inherit(self, other: OriginConnection) -> None:
         """Takes over the values that another connection has saved, since this one is to replace it."""
         self._session.inherit(other._session)
+        self._hide_in_logs()
         self._act()
 
     def reconnect(self) -> None:
@@ -399,8 +400,6 @@ class OriginConnection:
                 self._keep_for_joiners(messages)
             case Judged(message):
                 self._tell_received(message)
-            case Hide(redactor):
-                logs.hide_secrets(redactor.hide)
             case NoteClose(code):
                 round_trip = self._websocket.min_rtt_seconds if self._websocket is not None else 0.0
                 if self._closed(code, round_trip):
@@ -446,7 +445,7 @@ class OriginConnection:
                     self._act()
                     return
             request = self._session.request()
-            self._act()  # what the request contains is hidden first
+            self._act()
             self._websocket = await open_websocket(
                 request.url,
                 receiver=self,
@@ -474,7 +473,7 @@ class OriginConnection:
 
     async def _call(self, request: HttpRequest) -> bool:
         """Makes an HTTP call; returns whether the attempt goes on."""
-        self._act()  # what the request contains is hidden first
+        self._act()
         self._tell("calling", request.what)
         try:
             proxy = self._proxy_to(request.request.url)
@@ -542,9 +541,7 @@ class OriginConnection:
         if resolved != before:
             self._resolved = resolved
             self._tls_is_current = False
-            # The origin may still quote the old secrets.
-            old = frozenset() if before is None else before.secrets
-            self._session.set_dialogue(resolved.dialogue, _hiding(resolved.secrets | old))
+            self._session.set_dialogue(resolved.dialogue, resolved.secrets)
             logger.info("origin: secrets were replaced")
         if not self._tls_is_current:
             self._tls = await asyncio.to_thread(origin_context, self._spec, resolved)
@@ -562,6 +559,10 @@ class OriginConnection:
         self._act()
         if self._websocket is not None:
             self._websocket.abort()
+
+    def _hide_in_logs(self) -> None:
+        """Hides in all logs, too, what must not be shown: asyncio logs whatever a callback raises."""
+        logs.hide_secrets(self._session.hidden.hide)
 
     def _log_state(self) -> None:
         """Logs one line when a stream starts, and one when it ends; none per message, and not for each attempt."""
@@ -584,10 +585,3 @@ class OriginConnection:
             unneeded = not self._needed and not self._session.stopped
             logger.info("origin idle: no client needs it" if unneeded else "origin connection closed")
         self._logged = state
-
-
-def _hiding(secrets: frozenset[str]) -> Redactor:
-    """A redactor of secrets, which are hidden in the logs, too: asyncio logs whatever a callback raises."""
-    redactor = Redactor(secrets)
-    logs.hide_secrets(redactor.hide)
-    return redactor

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from lobby_gateway.origin.captured import Captured, Known
+from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import (
     ALWAYS,
     OF_ANSWER,
@@ -74,7 +75,7 @@ class Dialogue:
             yield from (value for _, value in (*each.headers, *each.query) if isinstance(value, str) and value)
 
     def saveable(self, message: Batch, now: float) -> Iterator[str]:
-        """Texts that steps and rules might save of a message, even if it is not quite what they are for.
+        """Values, as JSON, that steps and rules might save of a message, even if it is not quite what they are for.
 
         Args:
             message: the message, alone.
@@ -85,13 +86,11 @@ class Dialogue:
         payload = bytes(message.payload(0))
         variables = message_variables(message, 0, {**self.secrets, **times(now)})
         for contains, save in saves:
-            for name, expression in save.items() if contains in payload else ():
+            for expression in save.values() if contains in payload else ():
                 if expression.names.isdisjoint(("msg", "text", "data")):
                     continue
-                captured = Captured()
-                with suppress(ExpressionError):  # it has no such value
-                    captured.save({name: expression}, variables, name)
-                yield from captured.take_hidden()
+                with suppress(ExpressionError, TypeError, ValueError):  # it has no such value, or not as JSON
+                    yield json.dumps(expression.value(variables))
 
 
 def dialogue(origin: OriginSpec, read: ReadSecret) -> Dialogue:

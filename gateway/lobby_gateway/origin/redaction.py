@@ -41,21 +41,26 @@ Span = tuple[int, int]
 
 
 class Redactor:
-    """Replaces secrets in texts."""
+    """Replaces secrets in texts.
 
-    __slots__ = ("_base64", "_beginnings", "_count", "_grams", "_hex", "_long", "_secrets", "_short")
+    Args:
+        secrets: texts.
+        numbers: forms of numbers, which are only replaced where no digit stands beside them.
+    """
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._secrets = secrets = frozenset(secrets)
-        # An origin may quote a part ("abc123" of "Bearer abc123"), or treat line breaks and spaces in its own way.
-        parts = {part for each in secrets for part in (each, " ".join(each.split()), *each.split())}
-        # A secret that looks like an escape is found in both ways.
-        every = {form for part in parts for form in (part, part.replace(" ", "+"), _Decoded.entirely(part))}
-        forms = sorted((form for form in every if len(form) >= _SHORTEST_SECRET), key=len, reverse=True)
-        short = [re.escape(form) for form in forms if len(form) < _PIECE]
-        long = [form for form in forms if len(form) >= _PIECE]
+    __slots__ = ("_base64", "_beginnings", "_count", "_grams", "_hex", "_long", "_numbers", "_short")
+
+    def __init__(self, secrets: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
+        every: set[str] = set()
+        for each in secrets:
+            every.update((each,) if each.isalnum() else _forms(each))
+        every = {form for form in every if len(form) >= _SHORTEST_SECRET}
+        long = sorted(form for form in every if len(form) >= _PIECE)
+        whole = {form for form in numbers if len(form) >= _SHORTEST_SECRET} - every
+        forms = every | whole
         self._count = len(forms)
-        self._short = re.compile("|".join(short)) if short else None  # longest first: one secret may contain another
+        self._short = _Words(form for form in every if len(form) < _PIECE)
+        self._numbers = _Words(whole)
         self._long = "\0".join(long)
         # Every piece contains one of these whole, so that most texts cost one look-up for each character.
         self._grams = frozenset(form[at : at + _GRAM] for form in long for at in range(0, len(form) - _GRAM + 1, _GRAM))
@@ -67,10 +72,6 @@ class Redactor:
 
     def __repr__(self) -> str:
         return f"<Redactor: {self._count} secrets>"
-
-    def also(self, secrets: Iterable[str]) -> Redactor:
-        """One that hides more secrets, too."""
-        return Redactor(self._secrets.union(secrets))
 
     def hide(self, text: str) -> str:
         """`text` with each secret replaced."""
@@ -105,8 +106,10 @@ class Redactor:
 
     def _matches(self, text: str) -> Iterator[Span]:
         """The secrets in a text, and large pieces of them."""
-        if self._short is not None:
-            yield from (found.span() for found in self._short.finditer(text))
+        yield from self._short.spans(text)
+        for start, end in self._numbers.spans(text):
+            if not (_is_digit(text[start - 1 : start]) or _is_digit(text[end : end + 1])):
+                yield start, end
         for gram in range(len(text) - _GRAM + 1) if self._grams else ():
             if text[gram : gram + _GRAM] in self._grams:
                 for at in range(max(0, gram + _GRAM - _PIECE), gram + 1):
@@ -129,6 +132,36 @@ class Redactor:
 
     def _reveals(self, data: bytes, depth: int) -> bool:
         return next(self._secret_spans(data.decode(errors="replace"), depth), None) is not None
+
+
+class _Words:
+    """Short texts, however many, to be found in others: by their first characters, and then by their length."""
+
+    __slots__ = ("_beginnings", "_lengths", "_words")
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = frozenset(words)
+        self._beginnings = frozenset(each[:_SHORTEST_SECRET] for each in self._words)
+        self._lengths = sorted({len(each) for each in self._words})
+
+    def spans(self, text: str) -> Iterator[Span]:
+        """Where they stand; one may contain another."""
+        beginnings = self._beginnings
+        for at in range(len(text) - _SHORTEST_SECRET + 1) if beginnings else ():
+            if text[at : at + _SHORTEST_SECRET] in beginnings:
+                for length in self._lengths:
+                    if text[at : at + length] in self._words and at + length <= len(text):
+                        yield at, at + length
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """How a secret may be written: in part ("abc123" of "Bearer abc123"), or with other spaces."""
+    for part in {secret, " ".join(secret.split()), *secret.split()}:
+        yield from (part, part.replace(" ", "+"), _Decoded.entirely(part))  # one may look like an escape
+
+
+def _is_digit(character: str) -> bool:
+    return "0" <= character <= "9" if character else False
 
 
 class _Decoded:

@@ -84,7 +84,7 @@ class RequestTemplate:
             where = f"{self.path}{kind}[{index}].value"
             value = filled(text, known, where)
             if not isinstance(text, str):
-                known.captured.hide(value)
+                known.hide(value)
                 if not value and kind == "query":
                     continue
             yield (name, value), where

@@ -10,7 +10,7 @@ Every call takes the time; `commands` returns what to do, `wake_at` when to call
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -20,10 +20,10 @@ from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.decoding import Decoder, Later, Undecodable
 from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.expressions import ExpressionError, last_message, times
+from lobby_gateway.origin.hidden import Hidden, Moment
 from lobby_gateway.origin.http_calls import FORBIDDEN, CallFailure, HttpAnswer, HttpCall, HttpRequest
 from lobby_gateway.origin.keepalive import Due, Keepalive
 from lobby_gateway.origin.pacing import PacedSends
-from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.requests import Request
 from lobby_gateway.origin.rules import End
 from lobby_gateway.origin.script import OriginScript, Progress
@@ -38,7 +38,6 @@ from lobby_gateway.origin.states import (
     Connect,
     Failure,
     Forget,
-    Hide,
     ImpossibleSignalError,
     Judged,
     Keep,
@@ -87,7 +86,7 @@ class OriginSession:
         spec: OriginSpec,
         *,
         dialogue: Dialogue | None = None,
-        redactor: Redactor | None = None,
+        hidden: Hidden | None = None,
         fraction: Callable[[], float],
         wall_clock: Callable[[], float],
         permitted: bool = True,
@@ -100,7 +99,7 @@ class OriginSession:
         Args:
             spec: the origin of a checked Lobby.
             dialogue: its steps, rules and timed messages, with the secrets; None: a secret is missing.
-            redactor: hides the secrets.
+            hidden: the secrets; what else must not be shown is added to it.
             fraction: returns random numbers from 0 to 1.
             wall_clock: returns the seconds since 1970, for expressions.
             permitted: whether it may connect; see `set_permitted`.
@@ -114,7 +113,6 @@ class OriginSession:
         self.connections = 0
         self._spec = spec
         self._dialogue = dialogue or Dialogue()
-        self._redactor = redactor or Redactor()
         self._wall_clock = wall_clock
         self._refused_codes = _FORBIDDEN_CODES | frozenset(spec.close_codes.refused)
         self._always = spec.connect is ConnectMode.ALWAYS
@@ -150,9 +148,7 @@ class OriginSession:
         self._loss: tuple[str, Failure] | None = None  # why the connection was lost, while those are judged
         decoder = Decoder(spec.decode, spec.split, spec.max_message_bytes, settings.decoded_per_turn)
         self._decoder = decoder if decoder.needed else None
-        self._captured = Captured(settings.saved_bytes)
-        self._secrets_redactor = self._redactor
-        self._hidden: deque[str] = deque(maxlen=settings.hidden_texts)  # the latest earlier captures and computed texts
+        self._captured = Captured(hidden, settings)
         self._rules = self._dialogue.rules  # of the open connection
         self._sends = self._paced_sends()
         self._timed: TimedMessages | None = None  # while streaming
@@ -249,12 +245,17 @@ class OriginSession:
 
     def redacted(self, text: str) -> str:
         """`text` as one line of limited length, with secrets and captured values hidden."""
-        self._hide_captured()
-        return self._redactor.line(text)
+        return self.hidden.line(text)
 
-    def hide(self, texts: Iterable[str]) -> None:
-        """Hides these texts from now on, as if they had been captured."""
-        self._hide_too(texts)
+    @property
+    def hidden(self) -> Hidden:
+        """What must not be shown."""
+        return self._captured.hidden
+
+    def hide(self, values: Iterable[str]) -> None:
+        """Hides these values (as JSON) from now on, as if they had been captured."""
+        for each in values:
+            self.hidden.add_captured(each)
 
     # For the connection: events
 
@@ -306,20 +307,16 @@ class OriginSession:
         elif self.state in (State.CONNECTING, State.SCRIPTING, State.STREAMING) and self._linger_until is None:
             self._linger_until = now + self._settings.linger_seconds
 
-    def set_dialogue(self, dialogue: Dialogue, redactor: Redactor) -> None:
-        """Sets what is said to the origin, from the next connection on."""
+    def set_dialogue(self, dialogue: Dialogue, secrets: Iterable[str]) -> None:
+        """Sets what is said to the origin, from the next connection on. `secrets` are hidden beside the earlier ones."""
         self._dialogue = dialogue
         self._uses_last = dialogue.uses_last
-        self._redactor = self._secrets_redactor = redactor
-        if self._hidden:
-            self._hide_all()
+        self.hidden.add_secrets(secrets)
 
     def inherit(self, other: OriginSession) -> None:
         """Takes over what another session has captured so far, since this one is to replace it."""
-        other._hide_captured()
-        self._captured.values.update(other._captured.values)
+        self._captured.inherit(other._captured)
         self._last = other._last
-        self._hide_too(other._hidden)
 
     def secrets_changed(self, now: float) -> None:
         """A secret has changed. A scheduled attempt is made now; an open stream continues.
@@ -369,8 +366,7 @@ class OriginSession:
         if not self._calls:
             return None
         with self._without_last_if_it_has_no_value():
-            self._request = self._calls[0].request(self._known())
-        self._hide_captured()
+            self._request = self._calls[0].request(self._known(Moment.HANDSHAKE))
         return self._request
 
     def answered(self, answer: HttpAnswer, now: float) -> bool:
@@ -380,12 +376,11 @@ class OriginSession:
         if failure is not None:
             self._call_ends(failure, now)
             return False
-        self._hide_captured()
         if self.state is State.CONNECTING:
             assert self._calls  # noqa: S101  the call under way is its first
             del self._calls[0]
         else:
-            self._advance(self._script.called(now, self._known()), now)
+            self._advance(self._script.called(now, self._known(Moment.HANDSHAKE)), now)
         return True
 
     def call_failed(self, problem: str, now: float) -> None:
@@ -417,9 +412,7 @@ class OriginSession:
         """
         assert self._dialogue.handshake is not None  # noqa: S101  all secrets are there
         with self._without_last_if_it_has_no_value():
-            request = self._dialogue.handshake.request(self._known())
-        self._hide_captured()
-        return request
+            return self._dialogue.handshake.request(self._known(Moment.HANDSHAKE))
 
     @contextmanager
     def _without_last_if_it_has_no_value(self) -> Iterator[None]:
@@ -449,7 +442,7 @@ class OriginSession:
             max_early_bytes=self._settings.early_bytes,
             max_kept_bytes=self._settings.kept_message_bytes,
         )
-        self._advance(self._script.start(now, self._known()), now)
+        self._advance(self._script.start(now, self._known(Moment.HANDSHAKE)), now)
 
     def refused(self, status: int, reason: str, retry_after: float | None, now: float) -> None:
         """The origin answered the handshake with a status other than 101.
@@ -582,7 +575,7 @@ class OriginSession:
             self._leave()
         # What came before the end of a pause is part of it.
         if self.state is State.SCRIPTING and self._unjudged is None:
-            resumed = self._script.resume(now, self._known())
+            resumed = self._script.resume(now, self._known(Moment.HANDSHAKE))
             if resumed is not None:
                 self._advance(resumed, now)
         if self.state is State.SCRIPTING and (overdue := self._script.overdue(now)) is not None:
@@ -619,6 +612,7 @@ class OriginSession:
             self._secrets_changed = False
             self.attempts += 1
             self._calls = None
+            self._captured.begin_attempt()
             self._commands.append(Connect())
 
     def _leave(self) -> None:
@@ -639,7 +633,7 @@ class OriginSession:
         self._keepalive.bytes_received(now)
         if isinstance(event, Batch):
             most = self._settings.judged_per_turn
-            progress = self._script.receive(event, now, self._known(), start=self._judged, most=most)
+            progress = self._script.receive(event, now, self._known(Moment.HANDSHAKE), start=self._judged, most=most)
             self._judged = progress.unjudged or 0
             rest = self._advance(progress, now)
             if progress.unjudged is None:
@@ -663,12 +657,12 @@ class OriginSession:
             )
         return None
 
-    def _known(self) -> Known:
+    def _known(self, moment: Moment = Moment.MESSAGE) -> Known:
         """What expressions know beside a message."""
         captured = self._captured
         last = {"last": last_message(self._last)} if self._uses_last else {}
         variables = {"saved": captured.values, **last, **self._dialogue.secrets, **times(self._wall_clock())}
-        return Known(variables, captured)
+        return Known(variables, captured, moment)
 
     def _publish(self, batch: Batch) -> None:
         self._commands.append(Publish(batch))
@@ -686,29 +680,6 @@ class OriginSession:
             max_bytes=self._settings.max_buffered_bytes,
         )
 
-    def _hide_captured(self) -> None:
-        """What was captured or computed is hidden from now on."""
-        if hidden := self._captured.take_hidden():
-            self._hide_too(hidden)
-
-    def _hide_too(self, texts: Iterable[str]) -> None:
-        """Hides these texts beside the secrets and those so far, in the log, too."""
-        new = False
-        for text in dict.fromkeys(texts):
-            if text in self._hidden:
-                self._hidden.remove(text)
-            else:
-                new = True
-            self._hidden.append(text)
-        while sum(map(len, self._hidden)) > self._settings.hidden_characters and len(self._hidden) > 1:
-            self._hidden.popleft()
-        if new:
-            self._hide_all()
-
-    def _hide_all(self) -> None:
-        self._redactor = self._secrets_redactor.also((*self._hidden, *self._captured.texts()))
-        self._commands.append(Hide(self._redactor))
-
     def _judge(self, batch: Batch, now: float) -> Batch | None:
         """Does with messages of the stream what the rules say; returns the batch if some are to be judged later."""
         if self._rules is None or not self._rules.concern(batch):
@@ -721,7 +692,6 @@ class OriginSession:
             self._keep_for_joiners({name: each.within(most) for name, each in judgement.kept.items()})
         if judgement.forwarded is not None:
             self._publish(judgement.forwarded)
-        self._hide_captured()
         if not self._send(judgement.sends, now):
             return None
         self._judged = judgement.unjudged or 0
@@ -739,13 +709,12 @@ class OriginSession:
     def _send_timed(self, timed: TimedMessages, now: float) -> None:
         for message in timed.due(now):
             try:
-                made = message.send.message(self._known())
+                made = message.send.message(self._known(Moment.TIMER))
             except ExpressionError as error:
                 self._end(End(f"{message.field}.send: {error}", refused=False), now)
                 return
             if not self._send([made], now):
                 return
-        self._hide_captured()
 
     def _send(self, messages: Sequence[str | bytes], now: float) -> bool:
         """Sends messages, at the pace that the origin allows; False: too many wait, so the connection ends."""
@@ -773,7 +742,6 @@ class OriginSession:
 
     def _advance(self, progress: Progress, now: float) -> Batch | None:
         """Returns the batch whose messages are to be judged later, from index `_judged` on."""
-        self._hide_captured()
         if not self._send(progress.sends, now):
             return None
         if progress.end is not None:
@@ -858,8 +826,7 @@ class OriginSession:
         self.failures[failure] += 1
         if self.state is State.SCRIPTING and not reason.startswith("onConnect["):
             reason = f"{self._script.where}: {reason}"
-        self._hide_captured()
-        self._reason = self._redactor.line(reason)
+        self._reason = self.hidden.line(reason)
         self._forbidden = failure is Failure.REFUSED
         if self._forbidden:
             floor = max(floor, self._settings.min_refused_seconds, self._backoff.cap)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 
 from lobby_gateway.origin.http_calls import HttpRequest
-from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.trunk.kept import KeptFrame
 from lobby_gateway.websocket.frames import Batch
@@ -209,13 +208,6 @@ class Renew:
 
 
 @dataclass(frozen=True, slots=True)
-class Hide:
-    """From now on hide what this redactor hides: values were captured."""
-
-    redactor: Redactor
-
-
-@dataclass(frozen=True, slots=True)
 class ResumeReading:
     """Read again."""
 
@@ -232,7 +224,6 @@ Command = (
     | Publish
     | NoteClose
     | Forget
-    | Hide
     | Judged
     | Keep
     | PauseReading

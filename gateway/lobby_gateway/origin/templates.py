@@ -89,7 +89,7 @@ class Template:
             else:
                 text = _as_text(part.value(known.variables))
                 if part.signs:
-                    known.captured.hide(text)
+                    known.hide(text)
                 made.append(text)
         return "".join(made)
 
@@ -123,7 +123,7 @@ class BytesTemplate:
             raise ExpressionError(f'the value is {type(value).__name__}; accepted: bytes, such as b"\\xc0\\x00"')
         if self._expression.signs:
             for text in (value.hex(), b64encode(value).decode(), value.decode(errors="replace")):
-                known.captured.hide(text)
+                known.hide(text)
         return value
 
 

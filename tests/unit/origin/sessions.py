@@ -8,7 +8,7 @@ import pytest
 from tests.support.specs import origin_spec, resolved
 
 from lobby_gateway.origin.connect_allowance import ConnectAllowance
-from lobby_gateway.origin.redaction import Redactor
+from lobby_gateway.origin.hidden import Hidden
 from lobby_gateway.origin.session import OriginSession
 from lobby_gateway.origin.states import Command, Publish, Send, State
 from lobby_gateway.process.seat_reports import OriginReport
@@ -41,7 +41,7 @@ class Shell:
         self.session = OriginSession(
             spec,
             dialogue=resolved(spec).dialogue,
-            redactor=Redactor(secrets),
+            hidden=Hidden(secrets),
             fraction=lambda: fraction,
             wall_clock=lambda: 1767225600.5,
             allowance=allowance,

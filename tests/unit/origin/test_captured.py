@@ -9,6 +9,7 @@ import pytest
 from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.expressions import ALWAYS, OF_MESSAGE, Expression, ExpressionError, message_variables
 from lobby_gateway.origin.templates import Template
+from lobby_gateway.settings import OriginSettings
 from lobby_gateway.websocket.frames import Batch, Opcode, frame
 
 
@@ -33,7 +34,7 @@ def test_all_are_saved_or_none() -> None:
 
 
 def test_saved_values_are_bounded_and_json() -> None:
-    captured = Captured(1000)
+    captured = Captured(settings=OriginSettings(saved_bytes=1000))
     with pytest.raises(ExpressionError, match="accepted: 1000"):
         save(captured, {"a": "x" * 1000}, a="msg.a")
     with pytest.raises(ExpressionError, match=r"save.a: the value is not JSON"):
@@ -41,18 +42,21 @@ def test_saved_values_are_bounded_and_json() -> None:
     assert captured.values == {}
 
 
-def test_every_text_in_a_saved_value_is_to_be_hidden_once() -> None:
-    captured = Captured()
-    save(captured, {"a": {"token": "t1", "more": ["t2", 3]}, "n": 7}, a="msg.a", n="msg.n")
-    assert sorted(captured.take_hidden()) == ["t1", "t2"]
-    assert captured.take_hidden() == []
+def test_the_size_of_what_is_saved_is_that_of_all_values_as_they_are_now() -> None:
+    captured = Captured(settings=OriginSettings(saved_bytes=1000))
+    for length in (600, 900, 300):
+        save(captured, {"a": "x" * length}, a="msg.a")
+    save(captured, {"b": "x" * 600}, b="msg.b")
+    size = len(json.dumps({**captured.values, "c": "x" * 150}))
+    with pytest.raises(ExpressionError, match=f"all saved values have {size} bytes; accepted: 1000"):
+        save(captured, {"c": "x" * 150}, c="msg.c")
 
 
 def test_a_signature_in_a_text_is_to_be_hidden() -> None:
     known = Known({"KEY": "k", "now": 1, "nowMillis": 1000, "saved": {}})
     template = Template('{"sign":"$(hex(hmac("SHA256", KEY, string(now))))","at":$(now)}', {"KEY"}, ALWAYS)
     sign = json.loads(template.message(known))["sign"]
-    assert known.captured.take_hidden() == [sign]
+    assert known.captured.hidden.hide(f"bad {sign}") == "bad ***"
 
 
 def test_no_repr_shows_a_value() -> None:

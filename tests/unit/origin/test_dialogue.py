@@ -19,18 +19,18 @@ SAVES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("message", "texts"),
+    ("message", "values"),
     [
-        ('{"ok": true, "token": "t0ken"}', ["t0ken"]),
-        ('{"ok": false, "token": "t0ken"}', ["t0ken"]),
+        ('{"ok": true, "token": "t0ken"}', ['"t0ken"']),
+        ('{"ok": false, "token": "t0ken"}', ['"t0ken"']),
         ('{"ok": true}', []),
-        ('{"session": 2, "id": "1d"}', ["1d"]),
+        ('{"session": 2, "id": "1d"}', ['"1d"']),
         ('{"id": "1d"}', []),
         ("[", []),
     ],
 )
-def test_texts_that_might_be_saved_of_a_message_are_found_whether_it_matches_or_not(
-    message: str, texts: list[str]
+def test_values_that_might_be_saved_of_a_message_are_found_whether_it_matches_or_not(
+    message: str, values: list[str]
 ) -> None:
     dialogue = resolved(origin_spec(**SAVES)).dialogue
-    assert list(dialogue.saveable(json_batch(message), 1.0)) == texts
+    assert list(dialogue.saveable(json_batch(message), 1.0)) == values

@@ -273,10 +273,10 @@ def test_an_expression_that_fails_for_each_message_logs_nothing(caplog: pytest.L
 
 @pytest.mark.parametrize("source", ['digest("SHA256", KEY)', 'hmac("SHA256", KEY, "x")'])
 def test_signed_bytes_are_hidden(source: str) -> None:
-    captured = Captured(1000)
+    captured = Captured()
     known = Known(variables("x", KEY="s3cret"), captured)
     value = BytesTemplate(source, {*OF_MESSAGE, "KEY"}).message(known)
-    hidden = captured.take_hidden()
-    assert {value.hex(), base64.b64encode(value).decode()} <= set(hidden)
+    for text in (value.hex(), base64.b64encode(value).decode()):
+        assert captured.hidden.hide(text) == "***"
     text = Template(f"$(base64({source}))", ("KEY",), OF_MESSAGE).message(known)
-    assert captured.take_hidden() == [text]
+    assert captured.hidden.hide(text) == "***"

@@ -67,7 +67,7 @@ def test_values_of_the_answer_are_saved_and_hidden() -> None:
     save = {"token": expression("http.json.data[0].token"), "status": expression("http.status")}
     assert call(save=save).judge(REQUEST, answer(200, {"data": [{"token": "cap7ured"}]}), given) is None
     assert given.captured.values == {"token": "cap7ured", "status": 200}
-    assert given.captured.take_hidden() == ["cap7ured"]
+    assert given.captured.hidden.hide("cap7ured HTTP 200") == "*** HTTP 200"
 
 
 @pytest.mark.parametrize(

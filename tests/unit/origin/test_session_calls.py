@@ -10,7 +10,6 @@ from tests.unit.origin.sessions import FLOOD, Shell, json_batch
 
 from lobby_gateway.origin.dialogue import Dialogue
 from lobby_gateway.origin.http_calls import HttpAnswer
-from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.states import (
     BeginClose,
     BeginEpoch,
@@ -18,7 +17,6 @@ from lobby_gateway.origin.states import (
     CancelCall,
     Connect,
     Failure,
-    Hide,
     PauseReading,
     Publish,
     ResumeReading,
@@ -96,10 +94,9 @@ def subscribing(**fields: Any) -> Shell:
     shell = Shell(onConnect=[*WELCOME, SUBSCRIBE, *fields.pop("more", ())], **fields)
     shell.wanted()
     shell.opened()
-    call, hide = shell.receive(json_batch('{"type": "welcome", "session": "s3ss10n"}'))
-    assert isinstance(call, Hide)
-    assert isinstance(hide, Call)
-    assert hide.request.body == "s3ss10n"
+    (call,) = shell.receive(json_batch('{"type": "welcome", "session": "s3ss10n"}'))
+    assert isinstance(call, Call)
+    assert call.request.body == "s3ss10n"
     return shell
 
 
@@ -137,7 +134,7 @@ def test_messages_behind_the_one_that_starts_a_call_wait_too() -> None:
     shell.wanted()
     shell.opened()
     commands = shell.receive(json_batch('{"type": "welcome", "session": "s3ss10n"}', "first", "second"))
-    assert [type(each) for each in commands] == [Hide, Call, PauseReading]
+    assert [type(each) for each in commands] == [Call, PauseReading]
     shell.session.answered(json_answer("", 202), shell.now)
     shell.session.wake(shell.now)
     (publish,) = (each for each in shell.took() if isinstance(each, Publish))
@@ -197,7 +194,7 @@ def test_calls_of_an_attempt_are_those_of_the_secrets_that_were_read_after_it_be
 
     shell = Shell(beforeConnect=[TOKEN_CALL])
     shell.wanted()
-    shell.session.set_dialogue(calling("newer"), Redactor(()))
+    shell.session.set_dialogue(calling("newer"), ())
     request = shell.session.next_call()
     assert request is not None
     assert "Bearer newer" in repr(request.request.headers)

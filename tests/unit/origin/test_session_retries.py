@@ -6,7 +6,6 @@ import pytest
 from tests.unit.origin.sessions import LOGIN, Shell
 
 from lobby_gateway.origin.dialogue import Dialogue
-from lobby_gateway.origin.redaction import Redactor
 from lobby_gateway.origin.states import Command, Connect, Failure, Send, State
 from lobby_gateway.process.seat_reports import OriginReport, OriginState
 from lobby_gateway.settings import ORIGIN
@@ -163,7 +162,7 @@ def test_a_secret_replaced_during_a_lingering_attempt_leaves_it_alone() -> None:
 
 def test_new_steps_hold_from_the_next_connection_on_and_old_secrets_stay_hidden() -> None:
     shell = Shell(secrets=("old-secret",)).streaming()
-    shell.session.set_dialogue(Dialogue(steps=("login new",)), Redactor(("old-secret", "new-secret")))
+    shell.session.set_dialogue(Dialogue(steps=("login new",)), ("new-secret",))
     shell.lost()
     shell.later(30.0)
     assert Send("login new") in shell.opened()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
+from tests.support.specs import http_step
 from tests.unit.origin.sessions import NO_PINGS, Shell, json_batch, sent
 
 from lobby_gateway.origin.dialogue import Dialogue
-from lobby_gateway.origin.redaction import Redactor
-from lobby_gateway.origin.states import Failure, Hide, Send
+from lobby_gateway.origin.http_calls import HttpAnswer
+from lobby_gateway.origin.states import Failure, Send
+from lobby_gateway.settings import ORIGIN
 from lobby_gateway.websocket.parser import Close
 
 HELLO_RULES: dict[str, Any] = {
@@ -55,17 +56,15 @@ def test_saved_values_outlive_a_reconnect_and_are_hidden_in_reasons() -> None:
     shell = Shell(onMessage=rules, onConnect=[{"send": '$(has(saved.token) ? saved.token : "none")'}])
     shell.wanted()
     assert sent(shell.opened()) == ["none"]
-    commands = shell.receive(json_batch('{"token":"cap7ured"}'))
-    (hide,) = (each for each in commands if isinstance(each, Hide))
-    assert hide.redactor.hide("a cap7ured b") == "a *** b"
+    shell.receive(json_batch('{"token":"cap7ured"}'))
+    assert shell.session.hidden.hide("a cap7ured b") == "a *** b"
     shell.receive(json_batch("error: cap7ured is no good"))
     shell.lost()
     assert shell.report.reason == "error: *** is no good"
     shell.later(60)
     assert sent(shell.opened()) == ["cap7ured"]
-    shell.session.set_dialogue(Dialogue(), Redactor(()))
-    (hide,) = (each for each in shell.took() if isinstance(each, Hide))
-    assert hide.redactor.hide("a cap7ured b") == "a *** b"
+    shell.session.set_dialogue(Dialogue(), ())
+    assert shell.session.hidden.hide("a cap7ured b") == "a *** b"
     shell.receive(Close(4000, "cap7ured"))
     shell.lost()
     assert "cap7ured" not in shell.report.reason
@@ -81,8 +80,7 @@ def test_the_successor_of_a_session_knows_and_hides_what_that_one_saved() -> Non
     before.opened()
     before.receive(json_batch('{"token":"cap7ured"}'))
     after.session.inherit(before.session)
-    (hide,) = (each for each in after.session.commands() if isinstance(each, Hide))
-    assert hide.redactor.hide("a cap7ured b") == "a *** b"
+    assert after.session.hidden.hide("a cap7ured b") == "a *** b"
     after.wanted()
     assert sent(after.opened()) == ["cap7ured"]
     after.receive(Close(4000, "cap7ured"))
@@ -130,13 +128,86 @@ def test_signatures_of_many_attempts_are_not_all_kept_while_what_is_saved_stays_
     assert isinstance(send.message, str)
     signature = send.message.rpartition("-")[2]
     assert shell.session.redacted(f"a cap7ured b {signature} c") == "a *** b *** c"
-    assert repr(shell.session._redactor) == "<Redactor: 65 secrets>"
+    for _ in range(400):
+        shell.later(1)
+    assert repr(shell.session.hidden) == f"<Hidden: <Redactor: {ORIGIN.hidden_texts + 1} secrets>>"
 
 
-def test_what_is_hidden_beside_the_secrets_is_bounded_in_characters() -> None:
-    rules = [{"contains": "save", "save": {"value": "msg.save"}, "forward": False}]
-    shell = Shell(onMessage=rules).streaming()
-    for number in range(20):
-        shell.receive(json_batch(json.dumps({"save": f"{number}" * 600})))
-    assert sum(map(len, shell.session._hidden)) <= 2 * 4096
-    assert shell.session.redacted("19" * 600) == "***"
+SIGN = '$(hex(hmac("SHA256", "key", string(nowMillis) + uuid())))'
+CURSOR = {"contains": "cur", "save": {"cur": "msg.cur"}, "forward": False}
+
+
+def captures(shell: Shell, count: int) -> None:
+    """The origin sends messages, and a value of each is saved."""
+    for number in range(count):
+        shell.receive(json_batch(f'{{"cur":"cursor-{number:08}-{"x" * 100}"}}'))
+
+
+def test_a_signature_of_on_connect_stays_hidden_however_many_values_are_captured_later() -> None:
+    shell = Shell(onConnect=[{"send": SIGN}], onMessage=[CURSOR])
+    shell.wanted()
+    (sign,) = sent(shell.opened())
+    captures(shell, 1000)
+    shell.receive(Close(4000, f"bad sig {sign!s}"))
+    shell.lost()
+    assert shell.report.reason == "the origin closed the connection: 4000 (bad sig ***)"
+
+
+def test_signatures_of_the_handshake_stay_hidden_whatever_rules_and_timers_sign_later() -> None:
+    shell = Shell(
+        headers=[{"name": "Authorization", "value": SIGN}],
+        query=[{"name": "sign", "value": SIGN}],
+        onMessage=[{"contains": "ping", "send": SIGN, "forward": False}],
+        every=[{"seconds": 1, "send": SIGN}],
+        keepalive=NO_PINGS,
+    )
+    shell.wanted()
+    request = shell.session.request()
+    shell.opened()
+    (timed,) = sent(shell.later(1))
+    for _ in range(1000):
+        shell.receive(json_batch("ping"))
+    assert shell.session.redacted(f"timer {timed!s}") == "timer ***"
+    shell.later(500)
+    for signature in (request.headers[0][1], request.url.rpartition("=")[2]):
+        assert len(signature) == 64
+        assert shell.session.redacted(f"bad {signature}") == "bad ***"
+
+
+def test_what_an_http_step_signs_and_gets_stays_hidden_while_it_is_in_use() -> None:
+    call = http_step(url="https://api.example/token", body=SIGN, save={"token": "http.json.token"})
+    shell = Shell(beforeConnect=[call], onMessage=[CURSOR])
+    shell.wanted()
+    request = shell.session.next_call()
+    assert request is not None
+    shell.session.answered(HttpAnswer(status=200, body=b'{"token": "cap7ured"}'), shell.now)
+    shell.opened()
+    captures(shell, 1000)
+    assert shell.session.redacted(f"bad sig {request.body} for cap7ured") == "bad sig *** for ***"
+
+
+def test_a_signature_is_hidden_for_some_time_after_the_next_attempt_began() -> None:
+    shell = Shell(onConnect=[{"send": SIGN}], onMessage=[CURSOR])
+    shell.wanted()
+    signatures = []
+    for _ in range(10):
+        signatures += sent(shell.opened())
+        captures(shell, 300)
+        shell.lost()
+        shell.later(60)
+    for each in signatures:
+        assert shell.session.redacted(f"bad {each!s}") == "bad ***"
+
+
+def test_sessions_of_a_lobby_hide_what_the_others_saved_and_signed() -> None:
+    """An origin may quote on one connection what it was told on another, and all write to the same log."""
+    fields: dict[str, Any] = {"onConnect": [{"send": SIGN}], "onMessage": [CURSOR]}
+    before, after = Shell(**fields), Shell(secrets=("hunter22",), **fields)
+    before.wanted()
+    (first,) = sent(before.opened())
+    after.session.inherit(before.session)
+    after.wanted()
+    (second,) = sent(after.opened())
+    before.receive(json_batch('{"cur":"cap7ured"}'))
+    for shell in (before, after):
+        assert shell.session.redacted(f"{first!s} {second!s} cap7ured hunter22") == "*** *** *** ***"

@@ -43,7 +43,7 @@ def test_the_last_valid_spec_is_in_force_after_everything_was_restarted(
         (after,) = cluster.ready_pods(name)
         assert revision(after) == revision(before)
 
-        cluster.merge(name, template=SMALL)
+        cluster.merge(name, template={"priorityClassName": None})
         cluster.until_condition(name, "Scaling", "True")
         cluster.until_ready(name, 2)
         with Crowd(installed.url("/elsewhere")) as crowd:

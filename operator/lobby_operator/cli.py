@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lobby_gateway.commands.bench import command as bench
 from lobby_gateway.errors import UserError
+from lobby_gateway.process import output
 from lobby_gateway.process.arguments import (
     Accepted,
     ArgumentParser,
@@ -31,7 +32,22 @@ _DESCRIPTION = "One WebSocket connection to an origin, shared by any number of c
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The console script; returns the exit code."""
+    """The console script; returns the exit code. A command whose output nobody reads any more ends quietly."""
+    try:
+        try:
+            code = _run(argv)
+        except SystemExit:  # of argparse, for instance after --help
+            output.flush()
+            raise
+        output.flush()
+    except BrokenPipeError:
+        if not output.reader_left():
+            raise
+        return output.READER_GONE
+    return code
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))

@@ -192,12 +192,13 @@ class _Trial:
                 async with asyncio.timeout(seconds):
                     await self._until_decided(running)
             problem = self._verdict(seconds)
+            self._tell()
             await self._connection.close()
             await running
         finally:
-            self._tell()
             running.cancel()
             await asyncio.wait([running])
+            self._tell()
         return problem
 
     async def _until_decided(self, running: asyncio.Task[None]) -> None:

@@ -29,6 +29,7 @@ from lobby_gateway.process import logs
 from lobby_gateway.process.arguments import ArgumentParser, address, cannot_listen, integer, number, port
 from lobby_gateway.process.bind import bind
 from lobby_gateway.process.lifecycle import Shutdown, announce, run
+from lobby_gateway.process.output import say
 
 logger = logging.getLogger("lobby_gateway.commands.origin")  # __name__ may be __main__
 
@@ -191,8 +192,7 @@ def main(arguments: argparse.Namespace) -> int:
         else:
             host = f"[{settings.host}]" if ":" in settings.host else settings.host
             unit = "message" if settings.rate == 1 else "messages"
-            line = f"origin: ws://{host}:{bound}/ sends {settings.rate:g} {unit} per second; Ctrl-C stops it"
-            print(line, flush=True)  # noqa: T201
+            say(f"origin: ws://{host}:{bound}/ sends {settings.rate:g} {unit} per second; Ctrl-C stops it")
         ticking = asyncio.create_task(ticker.tick(), name="tick")
         ending = asyncio.create_task(stopping.wait(), name="stopping")
         try:

@@ -6,7 +6,6 @@ lobby host; meanwhile the latest lines and the latest view are kept.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections import deque
@@ -20,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lobby_gateway.process.output import drop
 from lobby_operator.local.view import LobbySummary, TerminalView
 from lobby_operator.settings import LOCAL_MODE, LocalModeSettings
 
@@ -59,10 +59,7 @@ class PlainScreen:
                 self._out.write(f"{line}\n")
             self._out.flush()
         except OSError:
-            # Otherwise the interpreter would flush the rest of the buffer at exit, and fail again.
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._out.fileno())
-            os.close(nowhere)
+            drop(self._out)
             raise
 
     def close(self) -> None:

@@ -96,6 +96,33 @@ ORIGIN = OriginSettings()
 """The defaults, for arguments."""
 
 
+class ExpressionSettings(NamedTuple):
+    """Expressions of a Lobby. The library for CEL recurses on the C stack, so what is too large would end the process.
+
+    Attributes:
+        characters: of one expression, as in the CRD for those that are fields. The longest of a known feed has 200; this many
+            take up to 50 ms to compile.
+        total_characters: of all expressions of a Lobby, so that checking one Lobby never blocks an operator for a second.
+        least_characters: what an expression counts at least among them: a short one takes as long as a few characters.
+        brackets: how deep they may be nested. Each takes up to 10 KiB of stack, so this many fit into the 128 KiB that threads
+            have with musl. Those of known feeds nest 5 deep.
+        chain: operators in a row, and fields of fields, including those around them. Each takes 700 bytes of stack.
+        json_depth: how deep JSON may be nested that expressions see. Each level takes up to 1,500 bytes of stack; Python's
+            parser accepts some 1,000 to 10,000.
+    """
+
+    characters: int = 4096
+    total_characters: int = 32768
+    least_characters: int = 16
+    brackets: int = 10
+    chain: int = 100
+    json_depth: int = 100
+
+
+EXPRESSIONS = ExpressionSettings()
+"""The defaults, for arguments."""
+
+
 class ForwardSettings(NamedTuple):
     """Clients' messages on their way to the origin.
 

@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lobby_gateway.origin.expressions import Expression, ExpressionError
+from lobby_gateway.origin.expressions import Expression, ExpressionError, nests_too_deep
 from lobby_gateway.origin.hidden import Hidden, Latest, Moment
-from lobby_gateway.settings import ORIGIN, OriginSettings
+from lobby_gateway.settings import EXPRESSIONS, ORIGIN, OriginSettings
 
 
 class Captured:
@@ -56,10 +56,13 @@ class Captured:
         for name, expression in expressions.items():
             try:
                 found[name] = expression.value(variables)
-                text = json.dumps(found[name])
+                too_deep = nests_too_deep(found[name])  # saved in itself again and again
+                text = "" if too_deep else json.dumps(found[name])
             except (ExpressionError, TypeError, ValueError) as error:
                 why = str(error) if isinstance(error, ExpressionError) else "the value is not JSON"
                 raise ExpressionError(f"{where}.save.{name}: {why}") from None
+            if too_deep:
+                raise ExpressionError(f"{where}.save.{name}: nests deeper than {EXPRESSIONS.json_depth} levels")
             texts.append(text)
             sizes[name] = len(name) + len(text) + len('"": , ')
             if (size := sum(sizes.values())) > self._max_bytes:

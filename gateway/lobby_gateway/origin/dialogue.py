@@ -35,6 +35,7 @@ from lobby_gateway.resource.spec import (
     SecretKeyRef,
     WaitSpec,
 )
+from lobby_gateway.settings import EXPRESSIONS
 from lobby_gateway.websocket.frames import Batch
 
 T = TypeVar("T", Expression, Template, BytesTemplate)
@@ -117,16 +118,26 @@ def problems(origin: OriginSpec) -> Iterator[tuple[str, str]]:
 
 def _compile(origin: OriginSpec, read: ReadSecret) -> tuple[Dialogue, Sequence[tuple[str, str]]]:
     compiler = _Compiler(origin, read)
-    rules = compiler.rules()
-    made = Dialogue(
-        secrets=compiler.secrets,
-        calls=compiler.calls(),
-        handshake=compiler.handshake(),
-        steps=compiler.steps(),
-        rules=MessageRules(rules) if rules else None,
-        timed=compiler.timed(),
-    )
+    try:
+        rules = compiler.rules()
+        made = Dialogue(
+            secrets=compiler.secrets,
+            calls=compiler.calls(),
+            handshake=compiler.handshake(),
+            steps=compiler.steps(),
+            rules=MessageRules(rules) if rules else None,
+            timed=compiler.timed(),
+        )
+    except _TooManyExpressionsError:
+        most, least = EXPRESSIONS.total_characters, EXPRESSIONS.least_characters
+        counted = f"each counts at least {least}"
+        problem = f"its expressions have more than {most} characters ({counted}); accepted: at most {most}"
+        return Dialogue(), (*compiler.problems, ("spec.origin", problem))
     return replace(made, uses_last=compiler.uses_last), compiler.problems
+
+
+class _TooManyExpressionsError(Exception):
+    """The expressions of a Lobby would take too long to compile."""
 
 
 class _Compiler:
@@ -144,6 +155,7 @@ class _Compiler:
         self.secrets = {each.name: read(each.secret_key_ref) for each in origin.secrets}
         self.problems: list[tuple[str, str]] = []
         self.uses_last = False
+        self._characters = 0
 
     def calls(self) -> tuple[HttpCall, ...]:
         steps = enumerate(self._origin.before_connect)
@@ -190,7 +202,7 @@ class _Compiler:
         return self._text(named.value or "", path)
 
     def _text(self, source: str, path: str) -> Text:
-        made = self._compiled(path, lambda: Template(source, self.secrets, ALWAYS))
+        made = self._compiled(path, lambda: Template(source, self.secrets, ALWAYS, self._expression_of))
         if made is None:
             return ""  # there is a problem
         return self._filled_in(made)
@@ -272,9 +284,10 @@ class _Compiler:
         """What makes a message: of `send` or of `sendBytes`, whichever is set."""
         secrets = self.secrets.keys()
         if text is not None:
-            return self._compiled(f"{path}.send", lambda: Template(text, secrets, variables))
+            return self._compiled(f"{path}.send", lambda: Template(text, secrets, variables, self._expression_of))
         if data is not None:
-            return self._compiled(f"{path}.sendBytes", lambda: BytesTemplate(data, {*secrets, *variables}))
+            names = {*secrets, *variables}
+            return self._compiled(f"{path}.sendBytes", lambda: BytesTemplate(data, names, self._expression_of))
         return None
 
     def _saves(
@@ -287,7 +300,14 @@ class _Compiler:
     def _expression(self, source: str | None, path: str, variables: Collection[str] = OF_MESSAGE) -> Expression | None:
         if source is None:
             return None
-        return self._compiled(path, lambda: Expression(source, {*self.secrets, *variables}))
+        return self._compiled(path, lambda: self._expression_of(source, {*self.secrets, *variables}))
+
+    def _expression_of(self, source: str, variables: Collection[str]) -> Expression:
+        if len(source) <= EXPRESSIONS.characters:  # it is not compiled otherwise
+            self._characters += max(len(source), EXPRESSIONS.least_characters)
+        if self._characters > EXPRESSIONS.total_characters:
+            raise _TooManyExpressionsError
+        return Expression(source, variables)
 
     def _compiled(self, path: str, make: Callable[[], T]) -> T | None:
         try:

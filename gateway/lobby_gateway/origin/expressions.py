@@ -6,7 +6,7 @@ the size of a message. Regular expressions (`matches`) take linear time.
 
 | variable | value |
 | --- | --- |
-| `msg` | the message as JSON; null if it is none |
+| `msg` | the message as JSON; null if it is none, or nests deeper than 100 levels |
 | `text` | its text; empty if it is binary |
 | `data` | its bytes |
 | `now`, `nowMillis` | seconds and milliseconds since 1970, whole numbers |
@@ -29,6 +29,8 @@ from typing import Any, Final
 from lobby_gateway.errors import LobbyGatewayError
 from lobby_gateway.origin import json_web_tokens as tokens
 from lobby_gateway.resource.cel_library import Program, cel
+from lobby_gateway.resource.json_pointer import is_deeper
+from lobby_gateway.settings import EXPRESSIONS
 from lobby_gateway.websocket.frames import Batch, Opcode
 
 ALWAYS: Final = frozenset({"now", "nowMillis", "saved", "last"})
@@ -97,8 +99,12 @@ class Expression:
             functions: those it may use beyond CEL's own; None: all.
 
         Raises:
-            ExpressionError: it does not compile, or uses an unknown name: the place, and what is accepted.
+            ExpressionError: it is too large, does not compile, or uses an unknown name: the place, and what is accepted.
         """
+        from lobby_gateway.origin import expression_text  # noqa: PLC0415  most Lobbies have no expressions
+
+        if problem := expression_text.problem(source):  # first: the library has no limits
+            raise ExpressionError(problem)
         self.source = source
         self._program: Program = _translated(lambda: cel().compile(source))
         used = set(self._program.functions())
@@ -177,14 +183,24 @@ def last_message(batch: Batch | None) -> object:
 
 
 def parsed_json(text: str) -> object:
-    """What expressions see of a text that should be JSON; None if it is none. Half a surrogate pair becomes a `?`."""
+    """What expressions see of a text that should be JSON; None if it is none, or nested too deep.
+
+    Half a surrogate pair becomes a `?`.
+    """
     try:
         parsed = json.loads(text)
+        if text.count("[") + text.count("{") > EXPRESSIONS.json_depth and nests_too_deep(parsed):
+            return None
         if _SURROGATE.search(text) is None:
             return parsed
         return json.loads(json.dumps(parsed, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):  # not JSON, or nested absurdly deep
         return None
+
+
+def nests_too_deep(value: object) -> bool:
+    """Whether JSON is nested deeper than the library may be given: it copies and frees it recursively, on the C stack."""
+    return is_deeper(value, EXPRESSIONS.json_depth)
 
 
 def _fields(source: str, variable: str) -> Fields | None:
@@ -309,6 +325,16 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def _parse_json(text: str | bytes) -> object:
+    try:
+        parsed = json.loads(text)
+        if not nests_too_deep(parsed):
+            return parsed
+    except RecursionError:
+        pass
+    raise ValueError(f"parseJson: the text nests deeper than {EXPRESSIONS.json_depth} levels")
+
+
 _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "hmac": _hmac,
     "jwt": _jwt,
@@ -318,5 +344,5 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "base64": _base64,
     "unbase64": _unbase64,
     "json": _json,
-    "parseJson": json.loads,
+    "parseJson": _parse_json,
 }

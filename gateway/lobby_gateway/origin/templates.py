@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import Expression, ExpressionError
+
+Compile = Callable[[str, Collection[str]], Expression]
+"""Makes an expression of its text and the names that it may use, or raises an `ExpressionError`."""
 
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _JSON = "json:"
@@ -45,13 +48,16 @@ class Template:
 
     __slots__ = ("_parts", "constant", "uses_last")
 
-    def __init__(self, source: str, secrets: Collection[str], variables: Collection[str]) -> None:
+    def __init__(
+        self, source: str, secrets: Collection[str], variables: Collection[str], compiled: Compile = Expression
+    ) -> None:
         """Parses and compiles it.
 
         Args:
             source: the text.
             secrets: names of the Lobby's secrets.
             variables: other names that its expressions may use.
+            compiled: compiles an expression.
 
         Raises:
             ExpressionError: an expression is not closed, does not compile, or uses an unknown name.
@@ -66,7 +72,7 @@ class Template:
             end = _closing(source, start + len(_OPEN))
             if end is None:
                 raise ExpressionError(f"$( without an expression and ')'; {_accepted(secrets, variables)}")
-            parts += (source[at:start], _part(source[start + len(_OPEN) : end], start, secrets, variables))
+            parts += (source[at:start], _part(source[start + len(_OPEN) : end], start, secrets, variables, compiled))
             at = end + 1
         parts.append(source[at:])
         self._parts = tuple(parts)
@@ -103,13 +109,13 @@ class BytesTemplate:
 
     __slots__ = ("_expression", "uses_last")
 
-    def __init__(self, source: str, variables: Collection[str]) -> None:
+    def __init__(self, source: str, variables: Collection[str], compiled: Compile = Expression) -> None:
         """Compiles it; `variables` are the names that it may use.
 
         Raises:
             ExpressionError: it does not compile, or uses an unknown name.
         """
-        self._expression = Expression(source, variables)
+        self._expression = compiled(source, variables)
         self.uses_last = self._expression.uses_last
 
     def message(self, known: Known) -> bytes:
@@ -131,14 +137,16 @@ MessageTemplate = Template | BytesTemplate
 """What makes a message to send."""
 
 
-def _part(inner: str, start: int, secrets: Collection[str], variables: Collection[str]) -> _Secret | Expression:
+def _part(
+    inner: str, start: int, secrets: Collection[str], variables: Collection[str], compiled: Compile
+) -> _Secret | Expression:
     name = inner.removeprefix(_JSON)
     if _NAME.fullmatch(name) and (name != inner or name not in variables):
         if name not in secrets:
             raise ExpressionError(f"$({inner}) is unknown; {_accepted(secrets, variables)}")
         return _Secret(name, quoted=name != inner)
     try:
-        return Expression(inner, {*secrets, *variables})
+        return compiled(inner, {*secrets, *variables})
     except ExpressionError as error:
         raise ExpressionError(f"the expression at character {start + len(_OPEN) + 1}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""JSON pointers (RFC 6901): which value of a document a Lobby means."""
+"""JSON pointers (RFC 6901): which value of a document a Lobby means; and how deep a document may be nested."""
 
 from __future__ import annotations
 
@@ -33,6 +33,21 @@ def resolve(document: Any, pointer: str) -> Any:  # noqa: ANN401  any JSON
         else:
             return ABSENT
     return at
+
+
+def is_deeper(document: object, levels: int) -> bool:
+    """Whether lists and objects are nested more than so many levels deep. Not recursive, so it is for any document."""
+    level: list[Any] = [document] if isinstance(document, (dict, list)) else []
+    for _ in range(levels):
+        level = [
+            inner
+            for each in level
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            break
+    return bool(level)
 
 
 def _is_index(key: str) -> bool:

@@ -19,7 +19,7 @@ import yaml
 from lobby_gateway.errors import InvalidLobbyError
 from lobby_gateway.origin import secrets
 from lobby_gateway.resource import cel_rules, structural_schema, yaml_file
-from lobby_gateway.resource.json_pointer import is_pointer
+from lobby_gateway.resource.json_pointer import is_deeper, is_pointer
 from lobby_gateway.resource.spec import LobbySpec, lobby_from_resource
 from lobby_gateway.resource.structural_schema import Problem
 from lobby_gateway.settings import KEPT
@@ -109,6 +109,8 @@ def default_stored(document: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InvalidLobbyError: the resource is invalid, with one line per problem.
     """
+    if is_deeper(document, yaml_file.MAX_DEPTH):  # an API server accepts 10,000 levels; what follows is recursive
+        raise InvalidLobbyError((f"is nested too deeply; accepted: at most {yaml_file.MAX_DEPTH} levels",))
     resource: dict[str, Any] = structural_schema.defaulted(
         open_api_schema(), {key: value for key, value in document.items() if key != "status"}
     )

@@ -52,6 +52,15 @@ def test_the_size_of_what_is_saved_is_that_of_all_values_as_they_are_now() -> No
         save(captured, {"c": "x" * 150}, c="msg.c")
 
 
+def test_a_value_that_is_saved_in_itself_again_and_again_is_refused_before_it_is_too_deep() -> None:
+    captured = Captured()
+    save(captured, {}, a="[]")
+    for _ in range(99):
+        save(captured, {}, a="[saved.a]")
+    with pytest.raises(ExpressionError, match=r"^onMessage\[0\].save.a: nests deeper than 100 levels$"):
+        save(captured, {}, a="[saved.a]")
+
+
 def test_a_signature_in_a_text_is_to_be_hidden() -> None:
     known = Known({"KEY": "k", "now": 1, "nowMillis": 1000, "saved": {}})
     template = Template('{"sign":"$(hex(hmac("SHA256", KEY, string(now))))","at":$(now)}', {"KEY"}, ALWAYS)

@@ -280,3 +280,24 @@ def test_signed_bytes_are_hidden(source: str) -> None:
         assert captured.hidden.hide(text) == "***"
     text = Template(f"$(base64({source}))", ("KEY",), OF_MESSAGE).message(known)
     assert captured.hidden.hide(text) == "***"
+
+
+@pytest.mark.parametrize("source", ["msg", "msg == msg", "json(msg)", "[msg]", "size(msg) > 0"])
+def test_a_message_that_is_nested_too_deep_for_the_library_is_no_json(source: str) -> None:
+    for depth in (100, 101, 900):
+        values = variables("[" * depth + "]" * depth)
+        assert (values["msg"] is None) is (depth > 100)
+        expression(source).holds(values)
+
+
+def test_a_text_with_many_brackets_is_not_nested_deep() -> None:
+    assert expression("size(msg) == 500").holds(variables("[" + ",".join(["[[]]"] * 500) + "]"))
+    assert expression("size(msg.a) == 200").holds(variables('{"a":"' + "[" * 200 + '"}'))
+
+
+def test_parsing_a_text_that_is_nested_too_deep_is_an_error_of_one_line() -> None:
+    for depth in (101, 100_000):
+        with pytest.raises(ExpressionError) as caught:
+            expression("parseJson(text)").value(variables("[" * depth + "]" * depth))
+        assert "parseJson: the text nests deeper than 100 levels" in str(caught.value)
+    assert expression("size(parseJson(text)) == 1").holds(variables("[" * 100 + "]" * 100))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lobby_gateway.resource.json_pointer import ABSENT, is_pointer, resolve
+from lobby_gateway.resource.json_pointer import ABSENT, is_deeper, is_pointer, resolve
 
 # The examples of RFC 6901 §5.
 DOCUMENT = json.loads(
@@ -44,3 +44,16 @@ def test_recognizes_pointers(text: str) -> None:
 @pytest.mark.parametrize("text", ["a", "a/b", "/~", "/~2", "/a~", " /a"])
 def test_recognizes_what_is_no_pointer(text: str) -> None:
     assert not is_pointer(text)
+
+
+@pytest.mark.parametrize(("document", "levels"), [(1, 0), ([], 1), ({"a": 1}, 1), ([1, {"a": [2]}, []], 3)])
+def test_the_depth_of_a_document_is_counted_in_lists_and_objects(document: object, levels: int) -> None:
+    assert not is_deeper(document, levels)
+    assert levels == 0 or is_deeper(document, levels - 1)
+
+
+def test_a_document_of_any_depth_is_looked_at() -> None:
+    document: list[object] = []
+    for _ in range(50_000):
+        document = [document]
+    assert is_deeper(document, 10_000)

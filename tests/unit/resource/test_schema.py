@@ -210,6 +210,49 @@ def test_what_no_api_server_can_check_is_refused_with_its_field() -> None:
     ]
 
 
+def stored_with(**origin: Any) -> dict[str, Any]:
+    stored = schema.default_lobby("prices", "ws://h/")
+    stored["spec"]["origin"] |= origin
+    return stored
+
+
+def test_an_expression_that_would_end_the_process_is_refused() -> None:
+    stored = stored_with(
+        onConnect=[{"send": f"$({'+'.join(['1'] * 26_000)})"}, {"sendBytes": "+".join(["b'a'"] * 13_000)}],
+        identity="+".join(["1"] * 20_000),
+    )
+    with pytest.raises(InvalidLobbyError) as raised:
+        schema.default_stored(stored)
+    kinds = "Content, None, a JSON pointer like /data/id, nor a CEL expression"
+    assert raised.value.problems == (
+        "spec.origin.onConnect[0].send: the expression at character 3: has 51999 characters; accepted: at most 4096",
+        "spec.origin.onConnect[1].sendBytes: has 64999 characters; accepted: at most 4096",
+        f"spec.origin.identity: '{'1+' * 30}' is neither {kinds}: has 39999 characters; accepted: at most 4096",
+    )
+
+
+@pytest.mark.parametrize("text", ["$([1" + ",1" * 1_900 + "])", "$(1)" * 10_000])
+def test_one_lobby_cannot_keep_an_operator_busy_with_expressions(text: str) -> None:
+    stored = stored_with(onConnect=[{"send": text}] * 32)
+    with pytest.raises(InvalidLobbyError) as raised:
+        schema.default_stored(stored)
+    assert raised.value.problems == (
+        "spec.origin: its expressions have more than 32768 characters (each counts at least 16); accepted: at most 32768",
+    )
+
+
+def test_the_text_around_expressions_may_be_long() -> None:
+    schema.default_stored(stored_with(onConnect=[{"send": "x" * 65_000 + "$(now)"}] * 32))
+
+
+def test_a_value_that_is_nested_absurdly_deep_is_refused() -> None:
+    deep: object = 1
+    for _ in range(5_000):
+        deep = [deep]
+    with pytest.raises(InvalidLobbyError, match=r"^is nested too deeply; accepted: at most 64 levels$"):
+        schema.default_stored(stored_with(onConnect=[{"expect": {"json": {"": deep}}}]))
+
+
 def test_default_lobby_names_the_source_in_errors() -> None:
     with pytest.raises(InvalidLobbyError) as caught:
         schema.default_lobby("demo", "http://127.0.0.1:9/", source="--origin")

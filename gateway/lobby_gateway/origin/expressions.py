@@ -46,6 +46,9 @@ _STANDARD: Final = frozenset(
     ("contains", "startsWith", "endsWith", "matches", "size", "string", "int", "uint", "double", "bytes", "type")
 ) | {"timestamp", "duration", "dyn"}
 _TYPES: Final = frozenset(("int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type"))
+RESERVED: Final = OF_MESSAGE | OF_ANSWER | _TYPES | {"true", "false", "null", "in"}
+"""Names that no secret may have: each means something in some expression."""
+
 _MACRO: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
 _ASYMMETRIC: Final = re.compile("ES256|EdDSA")
 _STRING: Final = re.compile(

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lobby_gateway.errors import MissingSecretError, UserError
 from lobby_gateway.origin import dialogue as dialogues
 from lobby_gateway.origin.dialogue import Dialogue, ReadSecret
+from lobby_gateway.origin.expressions import RESERVED
 from lobby_gateway.origin.requests import header_problem
 from lobby_gateway.resource.spec import HttpSpec, OriginSpec, SecretKeyRef
 
@@ -98,7 +99,15 @@ def _named_references(request: OriginSpec | HttpSpec, path: str) -> Iterator[Sec
 
 def problems(origin: OriginSpec) -> tuple[tuple[str, str], ...]:
     """Errors in references and expressions that the CRD's rules cannot express, as (field, one line)."""
-    return (*dialogues.problems(origin), *_shared_variables(origin))
+    return (*_names_of_expressions(origin), *dialogues.problems(origin), *_shared_variables(origin))
+
+
+def _names_of_expressions(origin: OriginSpec) -> Iterator[tuple[str, str]]:
+    """Secrets that would hide a variable of expressions, or that no expression could use."""
+    for index, each in enumerate(origin.secrets):
+        if each.name in RESERVED:
+            accepted = f"accepted: a name other than {', '.join(sorted(RESERVED))}"
+            yield f"spec.origin.secrets[{index}].name", f"{each.name!r} has a meaning in expressions; {accepted}"
 
 
 def _shared_variables(origin: OriginSpec) -> Iterator[tuple[str, str]]:

@@ -230,6 +230,17 @@ def test_an_unknown_name_is_refused_with_its_field(send: str, what: str) -> None
         resolve(spec, {"LOBBY_SECRET_FEED_API_KEY": "K"})
 
 
+@pytest.mark.parametrize(
+    "name", ["msg", "text", "data", "http", "saved", "now", "nowMillis", "last", "list", "true", "in"]
+)
+def test_a_secret_cannot_be_named_like_what_expressions_already_know(name: str) -> None:
+    secret = {"name": name, "secretKeyRef": ref("k")}
+    spec = unchecked(secrets=[API_KEY, secret], onMessage=[{"when": "text == 'a'", "forward": False, "renew": False}])
+    ((field, line),) = problems(spec)
+    assert field == "spec.origin.secrets[1].name"
+    assert line.startswith(f"'{name}' has a meaning in expressions; accepted: a name other than bool, bytes, data, ")
+
+
 def test_two_keys_with_the_same_variable_are_refused() -> None:
     spec = unchecked(
         secrets=[

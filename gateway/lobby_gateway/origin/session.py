@@ -143,8 +143,10 @@ class OriginSession:
         self._keepalive: Keepalive | None = None
         self._streaming_since: float | None = None
         self._streamed = False  # since the latest `Forget`
-        self._unjudged: Iterator[Event | Undecodable | Later] | None = None  # while reading is paused
+        self._unjudged: Iterator[Event | Undecodable | Later] | None = None  # for the next turn, or after an HTTP call
         self._judged = 0  # messages of the first of those
+        self._held_bytes = 0  # received since there are some
+        self._end_ahead = False  # the last of those ends the connection
         self._loss: tuple[str, Failure] | None = None  # why the connection was lost, while those are judged
         decoder = Decoder(spec.decode, spec.split, spec.max_message_bytes, settings.decoded_per_turn)
         self._decoder = decoder if decoder.needed else None
@@ -177,9 +179,10 @@ class OriginSession:
         deadlines: list[float | None] = [self._linger_until]
         if self.state in (State.WAITING, State.REFUSED):
             deadlines = [None if self._starved else self._next_try]
-        elif self._unjudged is not None:
-            if self._script.calling is None:
-                return 0.0  # in the next turn
+        elif self._unjudged is not None and self._script.calling is None:
+            return 0.0  # in the next turn
+        elif self._deaf:
+            pass
         elif self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
             deadlines += [self._script.deadline, self._keepalive.wake_at(), self._sends.wake_at]
             if self._timed is not None:
@@ -470,7 +473,7 @@ class OriginSession:
         """
         if self._unjudged is not None and failure is not Failure.INTERNAL:
             self._loss = (reason, failure)
-            self._cancel_call()  # the steps that follow it come to nothing
+            self._cancel_call_at_the_end()
             return
         self._lost(reason, failure, now)
 
@@ -481,8 +484,10 @@ class OriginSession:
             self._backoff.reset()
         self._gone(now)
 
-    def receive(self, events: Iterable[Event], now: float) -> None:
+    def receive(self, events: Sequence[Event], now: float) -> None:
         """Messages and control frames arrived."""
+        if self._unjudged is not None or self._script.calling is not None:
+            self._held_bytes += sum(len(each.data) for each in events if isinstance(each, Batch))
         decoded = iter(events) if self._decoder is None else self._decoder.events(events)
         if self._traced:
             decoded = self._one_by_one(decoded)
@@ -492,6 +497,9 @@ class OriginSession:
             self._keep(decoded, now)
         else:
             self._receive_all(decoded, now)
+        if self._unjudged is not None:
+            self._end_ahead = self._end_ahead or any(isinstance(each, Close | Violation) for each in events)
+            self._cancel_call_at_the_end()
         if self._unjudged is not None or self._paused:
             self._pause_reading()
 
@@ -565,8 +573,10 @@ class OriginSession:
         if self._unjudged is not None and self._script.calling is None:
             events, self._unjudged = self._unjudged, None
             self._receive_all(events, now)
+            if self._unjudged is None:
+                self._held_bytes = 0
+        self._cancel_call_at_the_end()
         if self._loss is not None:
-            self._cancel_call()
             return  # the loss counts in the next turn, when the commands of this one are done (`excuse`)
         self._pause_reading()
         if self.state in (State.WAITING, State.REFUSED):
@@ -578,7 +588,7 @@ class OriginSession:
             resumed = self._script.resume(now, self._known(Moment.HANDSHAKE))
             if resumed is not None:
                 self._advance(resumed, now)
-        if self.state is State.SCRIPTING and (overdue := self._script.overdue(now)) is not None:
+        if self.state is State.SCRIPTING and not self._end_ahead and (overdue := self._script.overdue(now)) is not None:
             self._give_up(
                 Failure.SCRIPT, overdue, BeginClose(1000, "a message that onConnect expects did not arrive"), now
             )
@@ -735,9 +745,11 @@ class OriginSession:
             self._commands.append(Reschedule())
 
     def _pause_reading(self) -> None:
-        """Reads no more while messages wait to be decoded or judged."""
-        if (self._unjudged is not None) is not self._paused:
-            self._paused = self._unjudged is not None
+        """Reads no more while messages wait to be decoded or judged. During an HTTP call some may: a close may follow them."""
+        full = self._script.calling is None or self._held_bytes > self._settings.early_bytes
+        paused = self._unjudged is not None and full
+        if paused is not self._paused:
+            self._paused = paused
             self._commands.append(PauseReading() if self._paused else ResumeReading())
 
     def _advance(self, progress: Progress, now: float) -> Batch | None:
@@ -780,8 +792,8 @@ class OriginSession:
         self._give_up(Failure.REFUSED if close.code in self._refused_codes else Failure.CLOSED, reason, None, now)
 
     def _watch(self, now: float) -> None:
-        if self._paused and self._script.calling is not None:
-            return  # a pong could not be read
+        if self._deaf:
+            return
         while self._keepalive is not None and self.state in (State.SCRIPTING, State.STREAMING):
             due = self._keepalive.wake(now)
             if due is Due.NOTHING:
@@ -808,12 +820,24 @@ class OriginSession:
         self._renewing = False
         self._cancel_call()
         self._unjudged = None
+        self._end_ahead = False
+        self._held_bytes = 0
         self._judged = 0
         self._pause_reading()
         self._forget_if_unwanted()
         self._doomed = doomed
         if close is not None:
             self._commands.append(close)
+
+    @property
+    def _deaf(self) -> bool:
+        """Nothing is read until an HTTP call is done, so no pong either."""
+        return self._paused and self._script.calling is not None
+
+    def _cancel_call_at_the_end(self) -> None:
+        """Nothing follows a call if the end of the connection does, once the messages before it are judged."""
+        if self._end_ahead or self._loss is not None:
+            self._cancel_call()
 
     def _cancel_call(self) -> None:
         if self._script.calling is not None:
@@ -851,6 +875,8 @@ class OriginSession:
         self._keepalive = None
         self._timed = None
         self._unjudged = None
+        self._end_ahead = False
+        self._held_bytes = 0
         self._judged = 0
         self._paused = False
         self._streaming_since = None

@@ -380,6 +380,25 @@ def test_a_call_under_way_ends_with_its_connection(where: str) -> None:
     run(main())
 
 
+def test_an_origin_that_closes_during_a_call_behind_a_message_is_heard_at_once() -> None:
+    async def main() -> None:
+        async def close(_origin: FakeOrigin, record: ConnectionRecord) -> None:
+            await api.until_requests(1)
+            await record.server.send("first")
+            await asyncio.sleep(0.05)  # so that it arrives in a read of its own
+            await record.server.close(4005, "no such session")
+
+        async with FakeApi(lambda _: silence) as api, FakeOrigin(on_open=close) as origin:
+            steps = [http_step(url=api.url, timeoutSeconds=60)]
+            async with running(origin.url, onConnect=steps, closeCodes={"refused": [4005]}) as lobby:
+                await until(lambda: lobby.state is OriginState.REFUSED, every=0.002)
+                reason = "onConnect[0]: the origin closed the connection: 4005 (no such session)"
+                assert lobby.origin.report().reason == reason
+                await until(lambda: api.closed == 1)
+
+    run(main())
+
+
 # The script
 
 

@@ -20,10 +20,12 @@ from lobby_gateway.origin.states import (
     PauseReading,
     Publish,
     ResumeReading,
+    SendPing,
     State,
 )
 from lobby_gateway.process.seat_reports import OriginState
-from lobby_gateway.websocket.parser import Close, Ping
+from lobby_gateway.settings import ORIGIN
+from lobby_gateway.websocket.parser import Close, Ping, Violation
 
 TOKEN_CALL = http_step(url="https://api.example/token?a=b", method="POST", save={"token": "http.json.token"})
 SUBSCRIBE = http_step(url="https://api.example/subscribe", body="$(saved.session)", status=[202])
@@ -114,18 +116,15 @@ def test_messages_during_a_call_wait_for_the_steps_behind_it_or_are_the_stream()
         (({"expect": {"json": {"/a": 1}, "timeoutSeconds": 5}},), [b'{"b": 1}']),
     ):
         shell = subscribing(more=more)
-        assert shell.receive(json_batch('{"a": 1}'), Ping(b"")) == [PauseReading()]
+        assert shell.receive(json_batch('{"a": 1}'), Ping(b"")) == []
         assert shell.receive(json_batch('{"b": 1}')) == []
-        assert shell.session.wake_at() is None
-        shell.session.wake(shell.now + 500)
-        assert shell.took() == []
+        assert shell.later(10) == []
         shell.session.answered(json_answer("", 202), shell.now)
         assert shell.session.wake_at() == 0.0
         shell.session.wake(shell.now)
         commands = shell.took()
         published = [each.batch for each in commands if isinstance(each, Publish)]
         assert [bytes(batch.payload(index)) for batch in published for index in range(len(batch))] == stream
-        assert ResumeReading() in commands
         assert shell.state is State.STREAMING
 
 
@@ -134,11 +133,77 @@ def test_messages_behind_the_one_that_starts_a_call_wait_too() -> None:
     shell.wanted()
     shell.opened()
     commands = shell.receive(json_batch('{"type": "welcome", "session": "s3ss10n"}', "first", "second"))
-    assert [type(each) for each in commands] == [Call, PauseReading]
+    assert [type(each) for each in commands] == [Call]
     shell.session.answered(json_answer("", 202), shell.now)
     shell.session.wake(shell.now)
     (publish,) = (each for each in shell.took() if isinstance(each, Publish))
     assert [bytes(publish.batch.payload(index)) for index in range(len(publish.batch))] == [b"first", b"second"]
+
+
+def test_no_more_is_read_during_a_call_than_may_wait_for_it() -> None:
+    shell = subscribing()
+    message = json_batch("x" * (1 << 20))
+    most = ORIGIN.early_bytes // len(message.data)
+    for _ in range(most):
+        assert shell.receive(message) == []
+    assert shell.receive(message) == [PauseReading()]
+    assert shell.later(500) == []  # a pong could not be read
+    assert shell.session.wake_at() is None
+    shell.session.answered(json_answer("", 202), shell.now)
+    commands = shell.later(0)
+    assert len([each for each in commands if isinstance(each, Publish)]) == most + 1
+    assert ResumeReading() in commands
+    assert shell.state is State.STREAMING
+
+
+def test_an_origin_that_is_silent_during_a_call_although_messages_wait_is_noticed() -> None:
+    shell = subscribing(keepalive={"pingSeconds": 10, "timeoutSeconds": 5})
+    shell.receive(json_batch("first"))
+    commands = shell.later(16)
+    assert [type(each) for each in commands] == [SendPing, CancelCall, BeginClose]
+    shell.lost()
+    assert shell.report.reason == "onConnect[1]: no answer to a ping within 5 s"
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("messages", [["first"], ["first", '{"type": "welcome"}'], FLOOD])
+def test_an_origin_that_closes_during_a_call_is_heard_at_once_behind_its_messages(
+    messages: list[str], apart: bool
+) -> None:
+    shell = subscribing(closeCodes={"refused": [4005]})
+    if apart:
+        assert shell.receive(json_batch(*messages)) == []
+        assert shell.receive(Close(4005, "no such session"))[0] == CancelCall()
+    else:
+        assert shell.receive(json_batch(*messages), Close(4005, "no such session"))[0] == CancelCall()
+    shell.later(0)
+    shell.lost()
+    assert shell.state is State.REFUSED
+    assert shell.report.reason == "onConnect[1]: the origin closed the connection: 4005 (no such session)"
+
+
+def test_a_message_that_ends_the_connection_is_the_reason_even_if_a_close_follows_during_a_call() -> None:
+    shell = subscribing(onMessage=[{"contains": "error", "end": {"reason": "msg.error", "refused": True}}])
+    shell.receive(json_batch("first", '{"error": "no such session"}'))
+    shell.receive(Close(1000, ""))
+    shell.later(0)
+    shell.lost()
+    assert shell.state is State.REFUSED
+    assert shell.report.reason == "onConnect[1]: no such session"
+
+
+@pytest.mark.parametrize("close", [Close(4005, "unused"), Violation(1002, "bad frame")])
+def test_a_call_that_begins_although_the_end_of_the_connection_has_arrived_is_cancelled(
+    close: Close | Violation,
+) -> None:
+    shell = Shell(onConnect=[*WELCOME, SUBSCRIBE])
+    shell.wanted()
+    shell.opened()
+    shell.receive(json_batch(*FLOOD[:700], '{"type": "welcome", "session": "s3ss10n"}', "first"), close)
+    commands = [each for each in shell.later(0) if isinstance(each, Call | CancelCall)]
+    assert [type(each) for each in commands] == [Call, CancelCall]
+    shell.lost()
+    assert str(close.code) in shell.report.reason
 
 
 def test_a_call_of_on_connect_that_fails_closes_the_connection() -> None:
@@ -167,11 +232,19 @@ def test_a_connection_that_ends_cancels_its_call(how: str) -> None:
 
 def test_a_connection_that_is_lost_during_a_call_ends_for_the_reason_behind_the_kept_messages() -> None:
     shell = subscribing(closeCodes={"refused": [4003]})
-    shell.receive(json_batch("first"), Close(4003, "unused"))
-    assert shell.lost() == [CancelCall()]
+    assert shell.receive(json_batch("first"), Close(4003, "unused")) == [CancelCall(), PauseReading()]
+    assert shell.lost() == []
     shell.later(0)
     assert shell.state is State.REFUSED
     assert shell.report.reason == "onConnect[1]: the origin closed the connection: 4003 (unused)"
+
+
+def test_a_connection_that_is_lost_without_a_close_during_a_call_ends_at_once_although_messages_wait() -> None:
+    shell = subscribing()
+    shell.receive(json_batch("first"))
+    assert shell.lost("connection reset") == [CancelCall()]
+    shell.later(0)
+    assert shell.report.reason == "onConnect[1]: connection reset"
 
 
 def test_a_connection_that_was_lost_makes_no_call_for_the_messages_that_are_still_judged() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from tests.unit.origin.sessions import HELLO, LOGIN, PING_RULE, Shell, json_batch, published
+from tests.unit.origin.sessions import FLOOD, HELLO, LOGIN, PING_RULE, Shell, json_batch, published
 
 from lobby_gateway.origin.states import (
     BeginClose,
@@ -14,6 +16,7 @@ from lobby_gateway.origin.states import (
     Publish,
     ResumeReading,
     Send,
+    State,
 )
 from lobby_gateway.process.seat_reports import OriginState
 from lobby_gateway.settings import ORIGIN
@@ -126,3 +129,33 @@ def test_a_connection_that_is_lost_during_the_script_says_in_which_step() -> Non
     shell.lost("connection reset")
     assert shell.report.reason == "onConnect[1]: connection reset"
     assert shell.session.step == ""
+
+
+@pytest.mark.parametrize("step", [{"wait": {"seconds": 60}}, {"expect": {"json": {"/ok": True}, "timeoutSeconds": 60}}])
+@pytest.mark.parametrize("messages", [["first"], FLOOD])
+def test_an_origin_that_closes_during_a_step_is_heard_at_once_behind_its_messages(
+    step: dict[str, Any], messages: list[str]
+) -> None:
+    shell = Shell(onConnect=[step, {"send": "next"}], closeCodes={"refused": [4005]})
+    shell.wanted()
+    shell.opened()
+    shell.receive(json_batch(*messages))
+    shell.receive(Close(4005, "no such session"))
+    shell.later(0)
+    shell.lost()
+    assert shell.state is State.REFUSED
+    assert shell.report.reason == "onConnect[0]: the origin closed the connection: 4005 (no such session)"
+
+
+def test_a_close_that_has_arrived_is_the_reason_even_if_a_step_is_overdue_before_its_turn() -> None:
+    shell = Shell(onConnect=LOGIN, closeCodes={"refused": [4005]})
+    shell.wanted()
+    shell.opened()
+    shell.receive(json_batch(*FLOOD), Close(4005, "no such session"))
+    shell.now += 6
+    shell.session.wake(shell.now)
+    assert shell.took() == []
+    shell.later(0)
+    shell.lost()
+    assert shell.state is State.REFUSED
+    assert shell.report.reason == "onConnect[1]: the origin closed the connection: 4005 (no such session)"

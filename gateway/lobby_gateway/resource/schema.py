@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from lobby_gateway.errors import InvalidLobbyError
+from lobby_gateway.errors import InvalidLobbyError, UserError
 from lobby_gateway.origin import secrets
 from lobby_gateway.resource import cel_rules, structural_schema, yaml_file
 from lobby_gateway.resource.json_pointer import is_deeper, is_pointer
@@ -24,6 +24,7 @@ from lobby_gateway.resource.spec import LobbySpec, lobby_from_resource
 from lobby_gateway.resource.structural_schema import Problem
 from lobby_gateway.settings import KEPT
 from lobby_gateway.trunk.identity import identity_of
+from lobby_gateway.websocket.proxy import proxy_of
 
 _HERE: Final = Path(__file__).resolve()
 
@@ -183,6 +184,15 @@ def _problems_beyond_crd(resource: Mapping[str, Any]) -> Iterator[Problem]:
     except ValueError:
         wrong = f"{structural_schema.describe(spec.origin.url, {})} has a host that is not an address"
         yield Problem(("spec", "origin", "url"), f"{wrong}; accepted: an IPv6 address in the brackets")
+    if spec.origin.proxy is not None:
+        try:
+            proxy_of(spec.origin.proxy.url, where="")
+        except UserError:  # its text leaves the URL out, which may be of the environment
+            described = structural_schema.describe(spec.origin.proxy.url, {})
+            yield Problem(
+                ("spec", "origin", "proxy", "url"),
+                f"{described} is not the URL of an HTTP proxy; accepted: http://host:port",
+            )
     if len(names := spec.origin.keeps) > KEPT.messages:
         yield Problem(
             ("spec", "origin"),

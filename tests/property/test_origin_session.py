@@ -368,8 +368,9 @@ class OriginSessionMachine(RuleBasedStateMachine):
         """
         for index in range(len(batch)):
             message = bytes(batch.payload(index))
-            if self.awaited and (not self.awaited[0] or message == READY.encode()):
-                self.awaited.pop(0)
+            fitting = [each for each in self.awaited if not each or message == READY.encode()]
+            if fitting:
+                self.awaited.remove(max(fitting, key=len))  # the one that asks for more
                 continue
             applied = next((each for each in self.on_message if each["contains"].encode() in message), {})
             if not self.awaited and applied.get("forward", True):

@@ -4,7 +4,9 @@ Messages before the end of the last step are the origin's responses to us (a log
 forwarded, except with `early: Forward` those that no step waits for: they are the beginning of the stream. The message after
 the one that ended the script is the next of the stream, even if both arrived in the same read.
 
-Consecutive `expect` steps match in any order: an origin may answer two requests as it likes. A `wait` step lets time pass.
+Consecutive `expect` steps match in any order: an origin may answer two requests as it likes. A message that matches several
+goes to the one that asks for most (`Expectation.narrows`), so that the others are left for less special messages. A `wait`
+step lets time pass.
 """
 
 from __future__ import annotations
@@ -46,6 +48,16 @@ class Expectation:
     keep: str = ""
     forward_early: bool = False
     timeout_seconds: float
+
+    def narrows(self, other: Expectation) -> bool:
+        """Whether it asks for all that another step asks for, and for more."""
+        return self._includes(other) and not other._includes(self)
+
+    def _includes(self, other: Expectation) -> bool:
+        if other.when is not None and (self.when is None or self.when.source != other.when.source):
+            return False
+        same = (pointer in self.json and equal(self.json[pointer], value) for pointer, value in other.json.items())
+        return other.contains in self.contains and all(same)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,9 +316,12 @@ class OriginScript:
         self.deadline = now + min(each.timeout_seconds for each in self._awaited.values())
 
     def _matching(self, batch: Batch, index: int, known: Known) -> int | None:
-        """The first awaited step that a message matches."""
+        """The awaited step that takes a message: the first that it matches, or one of those that asks for more than that."""
         variables: Mapping[str, object] | None = None
+        found: int | None = None
         for at, step in self._awaited.items():
+            if found is not None and not step.narrows(self._awaited[found]):
+                continue
             if step.contains and step.contains not in bytes(batch.payload(index)):
                 continue
             if step.json or step.when is not None:
@@ -315,8 +330,8 @@ class OriginScript:
                     continue
                 if step.when is not None and not step.when.holds(variables):
                     continue
-            return at
-        return None
+            found = at
+        return found
 
     @staticmethod
     def _save(step: Expectation, at: int, batch: Batch, index: int, known: Known) -> End | None:

@@ -185,6 +185,55 @@ def test_consecutive_expects_match_in_any_order(answers: tuple[str, str]) -> Non
     assert payloads(script.receive(texts(answers[1], "first"), 1).stream) == ["first"]
 
 
+OVERLAPPING: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"json": {"/ok": True}}, {"json": {"/ok": True, "/id": 2}}),
+    ({"json": {}}, {"json": {"/id": 2}}),
+    ({"json": {}}, {"contains": '"id":2'}),
+    ({"json": {}}, {"when": "msg.id == 2"}),
+    ({"json": {"/ok": True}}, {"json": {"/ok": True}, "when": "msg.id == 2"}),
+    ({"json": {"/ok": True}}, {"json": {"/ok": True}, "contains": '"id":2'}),
+    ({"contains": "ok"}, {"contains": '"ok":true,"id":2'}),
+    ({"when": "msg.ok"}, {"when": "msg.ok", "json": {"/id": 2}}),
+]
+
+
+@pytest.mark.parametrize("steps", [each for pair in OVERLAPPING for each in (pair, pair[::-1])])
+@pytest.mark.parametrize("ids", [(1, 2), (2, 1), (2, 2)])
+def test_a_message_that_fits_overlapping_expects_goes_to_the_one_that_asks_for_more(
+    steps: tuple[dict[str, Any], dict[str, Any]], ids: tuple[int, int]
+) -> None:
+    script = script_of(*({"expect": each} for each in steps))
+    script.receive(texts(*(f'{{"ok":true,"id":{each}}}' for each in ids)), 1)
+    assert script.done
+
+
+def test_of_three_nested_expects_the_innermost_that_is_left_takes_a_message() -> None:
+    nested: list[dict[str, Any]] = [{}, {"/a": 1}, {"/a": 1, "/b": 1}]
+    script = script_of(*({"expect": {"json": each, "keep": str(len(each))}} for each in nested))
+    script.receive(texts(*['{"a":1,"b":1}'] * 3), 1)
+    assert script.done
+    assert list(script.kept) == ["2", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ({"json": {"/a": 1}}, {"json": {"/b": 1}}),
+        ({"json": {"/a": 1}}, {"json": {"/a": 1}}),
+        ({"json": {"/a": 1}}, {"json": {"/b": 1, "/c": 1}}),
+        ({"json": {"/a": 1}}, {"when": "msg.a == 1 && msg.b == 1"}),
+        ({"json": {}, "when": "msg.a == 1"}, {"json": {"/b": 1}}),
+    ],
+)
+def test_a_message_that_fits_expects_of_which_none_asks_for_more_goes_to_the_first(
+    steps: tuple[dict[str, Any], dict[str, Any]],
+) -> None:
+    script = script_of(*({"expect": {**each, "keep": f"k{at}"}} for at, each in enumerate(steps)))
+    script.receive(texts('{"a":1,"b":1,"c":1}'), 1)
+    assert list(script.kept) == ["k0"]
+    assert not script.done
+
+
 def test_the_time_of_consecutive_expects_begins_again_with_each_match_and_names_the_open_one() -> None:
     script = script_of({"expect": {"json": {"/id": 1}}}, {"expect": {"json": {"/id": 2}}})
     script.receive(texts(B), 4)

@@ -17,8 +17,11 @@ MAX_REASON_CHARACTERS = 200
 
 _SHORTEST_SECRET = 4  # anything shorter is hardly a secret, and replacing it would mangle words
 _PIECE = 16  # characters in a row of a longer secret that are no coincidence
+_MOST_PLACES = 8  # of the same characters in secrets: what is repeated more often is hidden wherever it stands
 _GRAM = _PIECE // 2  # likewise at the end of a text, if a secret begins with them: it may have been cut there
-_MAX_LINE_INPUT = 1000  # characters that are searched for one line: usually 1 ms, at worst 30 ms
+_MAX_LINE_INPUT = (
+    1000  # characters that are searched for one line: usually 1 ms, at worst 30 ms, for any number of secrets
+)
 _ROUNDS = 4  # of undoing escapes: a URL in JSON in a URL has three
 _DEPTH = 2  # of base64 in base64: credentials in a token
 _HIDDEN = "***"
@@ -48,22 +51,26 @@ class Redactor:
         numbers: forms of numbers, which are only replaced where no digit stands beside them.
     """
 
-    __slots__ = ("_base64", "_beginnings", "_count", "_grams", "_hex", "_long", "_numbers", "_short")
+    __slots__ = ("_base64", "_beginnings", "_count", "_grams", "_hex", "_numbers", "_short")
 
     def __init__(self, secrets: Iterable[str] = (), numbers: Iterable[str] = ()) -> None:
         every: set[str] = set()
         for each in secrets:
             every.update((each,) if each.isalnum() else _forms(each))
         every = {form for form in every if len(form) >= _SHORTEST_SECRET}
-        long = sorted(form for form in every if len(form) >= _PIECE)
+        long = [form for form in every if len(form) >= _PIECE]
         whole = {form for form in numbers if len(form) >= _SHORTEST_SECRET} - every
         forms = every | whole
         self._count = len(forms)
         self._short = _Words(form for form in every if len(form) < _PIECE)
         self._numbers = _Words(whole)
-        self._long = "\0".join(long)
         # Every piece contains one of these whole, so that most texts cost one look-up for each character.
-        self._grams = frozenset(form[at : at + _GRAM] for form in long for at in range(0, len(form) - _GRAM + 1, _GRAM))
+        self._grams: dict[str, list[tuple[str, int]]] = {}
+        for form in long:
+            for at in range(0, len(form) - _GRAM + 1, _GRAM):
+                places = self._grams.setdefault(form[at : at + _GRAM], [])
+                if len(places) <= _MOST_PLACES:
+                    places.append((form, at))
         # Runs too short for the shortest secret, as most words are, need not be decoded.
         shortest = min((_GRAM, *(len(form) for form in forms)))
         self._base64 = re.compile(rf"[A-Za-z0-9+/_-]{{{-(-shortest * 4 // 3)},}}")
@@ -81,7 +88,7 @@ class Redactor:
         at = 0
         for start, end in sorted(self._secret_spans(text)):
             if end > at:
-                if start >= at:
+                if start > at or not made:
                     made += (text[at:start], _HIDDEN)
                 at = end
         return "".join((*made, text[at:]))
@@ -110,11 +117,17 @@ class Redactor:
         for start, end in self._numbers.spans(text):
             if not (_is_digit(text[start - 1 : start]) or _is_digit(text[end : end + 1])):
                 yield start, end
-        for gram in range(len(text) - _GRAM + 1) if self._grams else ():
-            if text[gram : gram + _GRAM] in self._grams:
-                for at in range(max(0, gram + _GRAM - _PIECE), gram + 1):
-                    if len(piece := text[at : at + _PIECE]) == _PIECE and piece in self._long:
-                        yield at, at + _PIECE
+        for at in range(len(text) - _GRAM + 1) if self._grams else ():
+            places = self._grams.get(text[at : at + _GRAM], ())
+            if len(places) > _MOST_PLACES:
+                yield at, at + _GRAM
+                continue
+            for form, place in places:
+                before = _alike(text[max(0, at - _GRAM) : at][::-1], form[max(0, place - _GRAM) : place][::-1])
+                end = at + _GRAM
+                end += _alike(text[end : end + _GRAM], form[place + _GRAM : place + _PIECE])
+                if end - at + before >= _PIECE:
+                    yield at - before, end
         cut = _AFTER_A_CUT.search(text, max(0, len(text) - _LONGEST_CUT))
         end = len(text) if cut is None else cut.start()
         for at in range(max(0, end - _PIECE + 1), end - _GRAM + 1):
@@ -158,6 +171,13 @@ def _forms(secret: str) -> Iterator[str]:
     """How a secret may be written: in part ("abc123" of "Bearer abc123"), or with other spaces."""
     for part in {secret, " ".join(secret.split()), *secret.split()}:
         yield from (part, part.replace(" ", "+"), _Decoded.entirely(part))  # one may look like an escape
+
+
+def _alike(a: str, b: str) -> int:
+    """How many characters at the beginning of two short texts are the same."""
+    if a == b:
+        return len(a)
+    return next((at for at, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
 
 
 def _is_digit(character: str) -> bool:

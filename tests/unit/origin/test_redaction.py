@@ -104,6 +104,22 @@ def test_long_text_is_searched_within_bounds() -> None:
     assert len(Redactor(["hunter22" * 1000]).line(text)) == MAX_REASON_CHARACTERS
 
 
+def test_a_piece_of_a_long_secret_is_hidden_wherever_it_was_cut_out() -> None:
+    secret = "".join(f"{number:x}!" for number in range(1000, 1100))
+    redactor = Redactor([secret, secret[::-1]])
+    for start in range(40):
+        for length in (15, 16, 17, 24, 100):
+            piece = secret[start : start + length]
+            assert redactor.hide(f"x{piece}y") == ("x***y" if length >= 16 else f"x{piece}y")
+
+
+def test_what_a_secret_repeats_is_hidden_without_a_search_for_all_its_places() -> None:
+    redactor = Redactor(["ab" * 5000 + "".join(f"{number:x}!" for number in range(1000, 1100))])
+    assert redactor.hide("no " + "ab" * 5 + " there") == "no *** there"
+    assert redactor.hide("x" + "3e9!3ea!3eb!3ec!") == "x***"
+    assert redactor.hide("abab and 3e9!3ea") == "abab and 3e9!3ea"
+
+
 def test_text_becomes_one_printable_line() -> None:
     assert Redactor().line("two\r\n lines\x00 and\ttabs \u202e ") == "two lines and tabs"
 

@@ -6,24 +6,27 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from lobby_gateway.origin.captured import Known
+from lobby_gateway.origin.durations import as_seconds
 from lobby_gateway.origin.expressions import (
     ALWAYS,
     OF_ANSWER,
     OF_MESSAGE,
     Expression,
     ExpressionError,
+    as_condition,
+    as_json,
     message_variables,
     times,
 )
 from lobby_gateway.origin.http_calls import CallEnd, HttpCall
 from lobby_gateway.origin.requests import HTTP, RequestTemplate, Text
 from lobby_gateway.origin.rules import MessageRules, Rule
-from lobby_gateway.origin.script import Expectation, Pause, Step
+from lobby_gateway.origin.script import LONGEST_PAUSE, Expectation, Pause, Step
 from lobby_gateway.origin.templates import BytesTemplate, MessageTemplate, Template
-from lobby_gateway.origin.timed_messages import TimedMessage
+from lobby_gateway.origin.timed_messages import LONGEST, SHORTEST, TimedMessage
 from lobby_gateway.resource.spec import (
     Early,
     ExpectSpec,
@@ -181,7 +184,7 @@ class _Compiler:
         )
 
     def _call_end(self, end: HttpEndSpec, path: str) -> CallEnd | None:
-        when = self._expression(end.when, f"{path}.when", OF_ANSWER)
+        when = self._expression(end.when, f"{path}.when", OF_ANSWER, as_condition)
         reason = self._expression(end.reason, f"{path}.reason", OF_ANSWER)
         return None if when is None else CallEnd(when, reason, end.refused)
 
@@ -230,7 +233,7 @@ class _Compiler:
         for index, each in enumerate(self._origin.every):
             path = f"spec.origin.every[{index}]"
             template = self._message(each.send, each.send_bytes, path, ALWAYS)
-            computed = self._expression(each.seconds_from, f"{path}.secondsFrom", ALWAYS)
+            computed = self._seconds(each.seconds_from, path, SHORTEST, LONGEST)
             interval = each.seconds if each.seconds is not None else computed
             if template is not None and interval is not None:
                 made.append(TimedMessage(path.removeprefix("spec.origin."), interval, template))
@@ -240,7 +243,7 @@ class _Compiler:
         return Expectation(
             json=expect.json,
             contains=(expect.contains or "").encode(),
-            when=self._expression(expect.when, f"{path}.when"),
+            when=self._expression(expect.when, f"{path}.when", check=as_condition),
             save=self._saves(expect.save, path),
             keep=expect.keep or "",
             forward_early=expect.early is Early.FORWARD,
@@ -248,7 +251,7 @@ class _Compiler:
         )
 
     def _pause(self, wait: WaitSpec, path: str) -> Pause | None:
-        computed = self._expression(wait.seconds_from, f"{path}.secondsFrom", ALWAYS)
+        computed = self._seconds(wait.seconds_from, path, 0, LONGEST_PAUSE)
         seconds = wait.seconds if wait.seconds is not None else computed
         if seconds is None:
             return None
@@ -259,7 +262,7 @@ class _Compiler:
         return Rule(
             field=path.removeprefix("spec.origin."),
             contains=(rule.contains or "").encode(),
-            when=self._expression(rule.when, f"{path}.when"),
+            when=self._expression(rule.when, f"{path}.when", check=as_condition),
             send=self._message(rule.send, rule.send_bytes, path, OF_MESSAGE),
             save=self._saves(rule.save, path),
             forward=rule.forward,
@@ -297,10 +300,28 @@ class _Compiler:
         made = {name: self._expression(source, f"{path}.save.{name}", variables) for name, source in found}
         return {name: each for name, each in made.items() if each is not None}
 
-    def _expression(self, source: str | None, path: str, variables: Collection[str] = OF_MESSAGE) -> Expression | None:
+    def _seconds(self, source: str | None, path: str, shortest: float, longest: float) -> Expression | None:
+        return self._expression(
+            source, f"{path}.secondsFrom", ALWAYS, lambda value: as_seconds(value, shortest, longest)
+        )
+
+    def _expression(
+        self,
+        source: str | None,
+        path: str,
+        variables: Collection[str] = OF_MESSAGE,
+        check: Callable[[Any], object] = as_json,
+    ) -> Expression | None:
+        """Compiles an expression; `check` raises an error for values that cannot be used."""
         if source is None:
             return None
-        return self._compiled(path, lambda: self._expression_of(source, {*self.secrets, *variables}))
+
+        def checked() -> Expression:
+            made = self._expression_of(source, {*self.secrets, *variables})
+            made.check_constant(check)
+            return made
+
+        return self._compiled(path, checked)
 
     def _expression_of(self, source: str, variables: Collection[str]) -> Expression:
         if len(source) <= EXPRESSIONS.characters:  # it is not compiled otherwise

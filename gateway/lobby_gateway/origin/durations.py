@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lobby_gateway.origin.captured import Known
-from lobby_gateway.origin.expressions import Expression, ExpressionError
+from lobby_gateway.origin.expressions import Expression, ExpressionError, kind_of
 
 Duration = float | Expression
 """Seconds, or an expression for them."""
@@ -24,11 +24,21 @@ def seconds_of(duration: Duration, known: Known, *, field: str, shortest: float,
     """
     if not isinstance(duration, Expression):
         return duration
-    where = f"{field}.secondsFrom"
     try:
-        value = duration.value(known.variables)
+        return as_seconds(duration.value(known.variables), shortest, longest)
     except ExpressionError as error:
-        raise ExpressionError(f"{where}: {error}") from None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not shortest <= value <= longest:
-        raise ExpressionError(f"{where}: {str(value)[:40]}; accepted: {shortest:g} to {longest:g}")
+        raise ExpressionError(f"{field}.secondsFrom: {error}") from None
+
+
+def as_seconds(value: object, shortest: float, longest: float) -> float:
+    """Checks the value of an expression for seconds.
+
+    Raises:
+        ExpressionError: it is not accepted.
+    """
+    accepted = f"accepted: {shortest:g} to {longest:g}"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ExpressionError(f"the value is {kind_of(value)}; {accepted}")
+    if not shortest <= value <= longest:
+        raise ExpressionError(f"{str(value)[:40]}; {accepted}")
     return float(value)

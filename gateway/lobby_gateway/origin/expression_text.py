@@ -1,4 +1,4 @@
-"""Whether the text of an expression may be given to the library for CEL: its size and its characters.
+"""Whether the text of an expression may be given to the library for CEL, and the calls in it, which the library does not tell.
 
 The library recurses for each bracket, and without a limit for each operator of a chain (`1 + 1 + …`): some 12,000 of them
 overflow a stack of 8 MiB, which ends the process. It takes seconds, too, for a text full of characters that CEL doesn't have.
@@ -8,8 +8,8 @@ Imported only where expressions are compiled.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 from lobby_gateway.settings import EXPRESSIONS
 
@@ -38,6 +38,69 @@ _SEPARATORS: Final = frozenset((",", ":", "&&", "||"))
 
 _BETWEEN_VALUES: Final = _SEPARATORS | frozenset(("==", "!=", "<=", ">=", "<", ">", "+", "*", "/", "%", "in", "."))
 """Where a value is missing before one of these, the library makes a tree of another form."""
+
+
+class Call(NamedTuple):
+    """A call in an expression.
+
+    Attributes:
+        name: the function.
+        arguments: how many it is given, with what is in front of the dot, if any.
+        first: the first argument if that is a constant text; None: it is something else.
+    """
+
+    name: str
+    arguments: int
+    first: str | None
+
+
+def calls(source: str) -> Iterator[Call]:
+    """The calls of functions in a text that the library has compiled."""
+    tokens = list(_tokens(source))
+    for index, name in enumerate(tokens[:-1]):
+        if name.lastgroup != "value" or tokens[index + 1][0] != "(":
+            continue
+        after_dot = index > 0 and tokens[index - 1][0] == "."
+        arguments = _arguments(tokens, index + 2)
+        first, then = tokens[index + 2 : index + 4] if arguments else (None, None)
+        alone = not after_dot and first is not None and then is not None and then[0] in (",", ")")
+        yield Call(name[0], arguments + after_dot, _text(first[0]) if alone and first is not None else None)
+
+
+def _arguments(tokens: Sequence[re.Match[str]], at: int) -> int:
+    """How many arguments a call has that begin at a token."""
+    if tokens[at][0] == ")":
+        return 0
+    count = depth = 1
+    for token in tokens[at:]:
+        if token[0] in _PAIRS.values():
+            depth += 1
+        elif token[0] in _PAIRS:
+            depth -= 1
+            if not depth:
+                break
+        elif token[0] == "," and depth == 1:
+            count += 1
+    return count
+
+
+def _text(literal: str) -> str | None:
+    """The value of a text without escapes; None: it is something else."""
+    bare = literal.lstrip("rR")
+    return bare.strip("\"'") if bare[:1] in ("'", '"') and "\\" not in bare else None
+
+
+def blanked(source: str) -> str:
+    """The text, of the same length, without comments and without what is in constant texts."""
+    parts: list[str] = []
+    for token in _TOKEN.finditer(source):
+        text = token[0]
+        if token.lastgroup == "string":
+            text = '"' + "_" * (len(text) - 2) + '"'
+        elif token.lastgroup == "skipped":
+            text = " " * len(text)
+        parts.append(text)
+    return "".join(parts)
 
 
 def problem(source: str) -> str:

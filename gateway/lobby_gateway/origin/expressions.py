@@ -51,15 +51,16 @@ RESERVED: Final = OF_MESSAGE | OF_ANSWER | _TYPES | {"true", "false", "null", "i
 
 _MACRO: Final = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*([A-Za-z_]\w*)\s*,")
 _ASYMMETRIC: Final = re.compile("ES256|EdDSA")
-_STRING: Final = re.compile(
-    r"""[bBrR]{0,2}(?:"{3}(?:.|\n)*?"{3}|'{3}(?:.|\n)*?'{3}|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')"""
-)
 _NAME: Final = re.compile("[A-Za-z]\\w*")
-_COMMENT: Final = "//"
 _FIELD: Final = re.compile(r"""\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*"([^"\\]*)"\s*\]|\[\s*'([^'\\]*)'\s*\])""")
 _CALL: Final = re.compile(r"\s*\(")
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _PLACE: Final = re.compile(r"<input>:(\d+):(\d+): ?(?:Syntax error: )?(.*)")
+
+_OF_FUNCTION: Final = re.compile(
+    r"Function '(\w+)' error: (?:Python function call failed: \w+: )?(.*?)\.?(?: Check function arguments.*)?$"
+)
+_UNDEFINED: Final = re.compile(r"Undefined variable or function: '(\w+)'")
 
 
 class ExpressionError(LobbyGatewayError):
@@ -91,7 +92,7 @@ class Expression:
         uses_last: whether it looks at the newest message of the stream.
     """
 
-    __slots__ = ("_fields", "_functions", "_program", "names", "signs", "source", "uses_last", "whole")
+    __slots__ = ("_constant", "_fields", "_functions", "_program", "names", "signs", "source", "uses_last", "whole")
 
     def __init__(self, source: str, variables: Collection[str], functions: Collection[str] | None = None) -> None:
         """Compiles it.
@@ -109,20 +110,26 @@ class Expression:
         if problem := expression_text.problem(source):  # first: the library has no limits
             raise ExpressionError(problem)
         self.source = source
+        bare = expression_text.blanked(source)
         self._program: Program = _translated(lambda: cel().compile(source))
         used = set(self._program.functions())
         self.signs = not used.isdisjoint({"digest", "hmac", "jwt"})
         self.names = frozenset(self._program.variables()) & frozenset(variables)
         self.uses_last = "last" in self.names
         # The library copies all that it is given, which takes longer than anything else.
-        found = {name: _fields(source, name) for name in self.names & {"msg", "last"}}
+        found = {name: _fields(source, bare, name) for name in self.names & {"msg", "last"}}
         self._fields = {name: fields for name, fields in found.items() if fields is not None}
         self.whole = found.keys() - self._fields.keys()
         if "jwt" in used and _ASYMMETRIC.search(source) is not None:
             tokens.prepare()  # now, in a thread, rather than on the event loop
         self._functions = {name: each for name, each in _FUNCTIONS.items() if name in used}
-        for problem in self._problems(variables, used, _FUNCTIONS.keys() if functions is None else functions):
+        for problem in self._problems(bare, variables, used, _FUNCTIONS.keys() if functions is None else functions):
             raise ExpressionError(problem)
+        for call in expression_text.calls(source):
+            if problem := _call_problem(call.name, call.arguments, call.first):
+                raise ExpressionError(problem)
+        # A pattern may take long to compile.
+        self._constant = set(self._program.variables()) <= _TYPES and "matches" not in used
 
     def __repr__(self) -> str:
         return f"<Expression: {self.source[:60]}>"
@@ -141,6 +148,18 @@ class Expression:
             return _translated(lambda: self._program.execute(given))
         return _translated(lambda: self._program.execute(cel().Context(given, self._functions)))
 
+    def check_constant(self, check: Callable[[Any], object]) -> None:
+        """Checks the value if it is always the same, so that what can never work is refused at once.
+
+        Args:
+            check: raises an `ExpressionError` for a value that cannot be used where the expression stands.
+
+        Raises:
+            ExpressionError: the value cannot be used, or there is none.
+        """
+        if self._constant:
+            check(self.value({}))
+
     def holds(self, variables: Mapping[str, object]) -> bool:
         """Whether it is true. A message that lacks what it looks at, or has it in another type, is not what it means."""
         try:
@@ -148,8 +167,9 @@ class Expression:
         except ExpressionError:
             return False
 
-    def _problems(self, variables: Collection[str], used: Collection[str], functions: Collection[str]) -> Iterator[str]:
-        bare = _STRING.sub('""', self.source)
+    def _problems(
+        self, bare: str, variables: Collection[str], used: Collection[str], functions: Collection[str]
+    ) -> Iterator[str]:
         bound = _MACRO.findall(bare)
         if len(bound) > 1:
             yield "uses more than one of all, exists, exists_one, map and filter; accepted: one, to bound its time"
@@ -160,6 +180,39 @@ class Expression:
         for name in sorted(used):
             if _NAME.fullmatch(name) and name not in known:
                 yield f"{name}() is unknown; accepted: has, {', '.join(sorted(known))}"
+
+
+_KINDS: Final = {str: "text", bytes: "bytes", bool: "a boolean", int: "a number", float: "a number"} | {
+    list: "a list", dict: "a map", type(None): "null"
+}  # fmt: skip
+
+
+def kind_of(value: object) -> str:
+    """What a value is, for people."""
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+def as_condition(value: object) -> bool:
+    """The value of an expression that must hold.
+
+    Raises:
+        ExpressionError: it is neither true nor false.
+    """
+    if not isinstance(value, bool):
+        raise ExpressionError(f'the value is {kind_of(value)}; accepted: true or false, such as text == "ping"')
+    return value
+
+
+def as_json(value: object) -> str:
+    """A value as JSON.
+
+    Raises:
+        ExpressionError: it is not JSON.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError):
+        raise ExpressionError(f"the value is {kind_of(value)}; accepted: JSON") from None
 
 
 def message_variables(batch: Batch, index: int, others: Mapping[str, object]) -> dict[str, object]:
@@ -206,11 +259,8 @@ def nests_too_deep(value: object) -> bool:
     return is_deeper(value, EXPRESSIONS.json_depth)
 
 
-def _fields(source: str, variable: str) -> Fields | None:
-    """The fields of a variable that an expression looks at; None: all of it."""
-    bare = _STRING.sub(lambda found: '"' + "_" * (len(found[0]) - 2) + '"', source)  # as long as it was
-    if _COMMENT in bare:  # a quote in it would hide what follows
-        return None
+def _fields(source: str, bare: str, variable: str) -> Fields | None:
+    """The fields of a variable that an expression looks at; None: all of it. `bare`: see `expression_text.blanked`."""
     fields: Fields = {}
     for found in re.finditer(rf"\b{variable}\b", bare):
         path = _path(source, found.end())
@@ -265,6 +315,11 @@ def _translated(call: Callable[[], Any]) -> Any:  # noqa: ANN401  whatever it re
 
 def _line(said: str) -> str:
     """What the library says, as one line: the place in the expression first."""
+    if (of_function := _OF_FUNCTION.match(said)) is not None:
+        name, problem = of_function.groups()
+        return f"{name}(): {problem.removeprefix(f'{name}: ')}"
+    if (unknown := _UNDEFINED.match(said)) is not None and unknown[1] in _STANDARD:  # all names are known
+        return f"{unknown[1]}() does not take arguments of this number and type"
     found = _PLACE.search(said)
     if found is None:
         return said.split("\n", 1)[0].split(". ", maxsplit=1)[0].rstrip(".")
@@ -280,20 +335,18 @@ _ALGORITHMS: Final = {"SHA256": "sha256", "SHA384": "sha384", "SHA512": "sha512"
 
 
 def _hex(data: bytes) -> str:
-    if not isinstance(data, bytes):  # bytes(number) has that many
-        raise TypeError("hex: the value is not bytes")
-    return data.hex()
+    return _only_bytes(data).hex()  # bytes(number) has that many
 
 
 def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+    return base64.b64encode(_only_bytes(data)).decode()
 
 
-def _unbase64(text: str) -> bytes:
+def _unbase64(text: str | bytes) -> bytes:
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(_bytes(text), validate=True)
     except binascii.Error:
-        raise ValueError("unbase64: the text is not base64 (RFC 4648 §4)") from None
+        raise ValueError("the text is not base64 (RFC 4648 §4)") from None
 
 
 def _hmac(algorithm: str, key: str | bytes, data: str | bytes) -> bytes:
@@ -310,12 +363,20 @@ def _digest(algorithm: str, data: str | bytes) -> bytes:
 
 def _algorithm(name: str) -> str:
     if name not in _ALGORITHMS:
-        raise ValueError(f"{name[:20]} is not an algorithm; accepted: {', '.join(_ALGORITHMS)}")
+        raise ValueError(f"{str(name)[:20]} is not an algorithm; accepted: {', '.join(_ALGORITHMS)}")
     return _ALGORITHMS[name]
 
 
 def _bytes(value: str | bytes) -> bytes:
+    if not isinstance(value, str | bytes):
+        raise TypeError("a value is neither text nor bytes")
     return value.encode() if isinstance(value, str) else value
+
+
+def _only_bytes(value: bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError("the value is not bytes")
+    return value
 
 
 def _uuid() -> str:
@@ -325,18 +386,25 @@ def _uuid() -> str:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except (TypeError, ValueError):
+        raise ValueError("the value is not JSON") from None
 
 
 def _parse_json(text: str | bytes) -> object:
     try:
-        parsed = json.loads(text)
-        if not nests_too_deep(parsed):
-            return parsed
+        parsed = json.loads(text if isinstance(text, str) else _bytes(text))
     except RecursionError:
-        pass
-    raise ValueError(f"parseJson: the text nests deeper than {EXPRESSIONS.json_depth} levels")
+        raise ValueError(_TOO_DEEP) from None
+    except ValueError:
+        raise ValueError("the text is not JSON") from None
+    if nests_too_deep(parsed):
+        raise ValueError(_TOO_DEEP)
+    return parsed
 
+
+_TOO_DEEP: Final = f"the text nests deeper than {EXPRESSIONS.json_depth} levels"
 
 _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "hmac": _hmac,
@@ -349,3 +417,24 @@ _FUNCTIONS: Final[Mapping[str, Callable[..., Any]]] = {
     "json": _json,
     "parseJson": _parse_json,
 }
+_ACCEPTED_FIRST: Final[Mapping[str, Collection[str]]] = {
+    "hmac": _ALGORITHMS,
+    "digest": _ALGORITHMS,
+    "jwt": tokens.ALGORITHMS,
+}
+
+
+def _call_problem(name: str, arguments: int, first: str | None) -> str:
+    """Why a call of one of these can never work; empty if it may. `first`: the first argument if it is a constant text."""
+    if name not in _FUNCTIONS:
+        return ""
+    function = _FUNCTIONS[name]
+    takes = function.__code__.co_varnames[: function.__code__.co_argcount]
+    least = len(takes) - len(function.__defaults__ or ())
+    if not least <= arguments <= len(takes):
+        shown = ", ".join(takes[:least]) + "".join(f"[, {each}]" for each in takes[least:])
+        return f"{name}() is given {arguments} argument{'' if arguments == 1 else 's'}; accepted: {name}({shown})"
+    accepted = _ACCEPTED_FIRST.get(name, ())
+    if accepted and first is not None and first not in accepted:
+        return f"{name}(): {first[:20]} is not an algorithm; accepted: {', '.join(accepted)}"
+    return ""

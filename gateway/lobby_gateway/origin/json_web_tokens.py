@@ -105,3 +105,5 @@ def _encoded(data: bytes) -> bytes:
 
 
 _SIGN: Final[Mapping[str, Callable[[bytes, bytes], bytes]]] = {"HS256": _hs256, "ES256": _es256, "EdDSA": _eddsa}
+ALGORITHMS: Final = tuple(_SIGN)
+"""Their names."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from lobby_gateway.origin.captured import Known
-from lobby_gateway.origin.expressions import Expression, ExpressionError
+from lobby_gateway.origin.expressions import Expression, ExpressionError, kind_of
 
 Compile = Callable[[str, Collection[str]], Expression]
 """Makes an expression of its text and the names that it may use, or raises an `ExpressionError`."""
@@ -116,6 +116,7 @@ class BytesTemplate:
             ExpressionError: it does not compile, or uses an unknown name.
         """
         self._expression = compiled(source, variables)
+        self._expression.check_constant(_as_bytes)
         self.uses_last = self._expression.uses_last
 
     def message(self, known: Known) -> bytes:
@@ -124,9 +125,7 @@ class BytesTemplate:
         Raises:
             ExpressionError: the expression has no value, or none of bytes.
         """
-        value = self._expression.value(known.variables)
-        if not isinstance(value, bytes):
-            raise ExpressionError(f'the value is {type(value).__name__}; accepted: bytes, such as b"\\xc0\\x00"')
+        value = _as_bytes(self._expression.value(known.variables))
         if self._expression.signs:
             for text in (value.hex(), b64encode(value).decode(), value.decode(errors="replace")):
                 known.hide(text)
@@ -146,9 +145,11 @@ def _part(
             raise ExpressionError(f"$({inner}) is unknown; {_accepted(secrets, variables)}")
         return _Secret(name, quoted=name != inner)
     try:
-        return compiled(inner, {*secrets, *variables})
+        made = compiled(inner, {*secrets, *variables})
+        made.check_constant(_as_text)
     except ExpressionError as error:
         raise ExpressionError(f"the expression at character {start + len(_OPEN) + 1}: {error}") from None
+    return made
 
 
 def _accepted(secrets: Collection[str], variables: Collection[str]) -> str:
@@ -171,11 +172,17 @@ def _closing(source: str, at: int) -> int | None:
     return None
 
 
+def _as_bytes(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise ExpressionError(f'the value is {kind_of(value)}; accepted: bytes, such as b"\\xc0\\x00"')
+    return value
+
+
 def _as_text(value: object) -> str:
     if isinstance(value, str):
         return value
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError):
-        kind = type(value).__name__
-        raise ExpressionError(f"the value is {kind}; accepted: text, numbers, booleans, lists and maps") from None
+        accepted = "text, numbers, booleans, lists and maps"
+        raise ExpressionError(f"the value is {kind_of(value)}; accepted: {accepted}") from None

@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from typing import Final
 
-from lobby_gateway.origin.expressions import Expression, ExpressionError, parsed_json
+from lobby_gateway.origin.expressions import Expression, ExpressionError, kind_of, parsed_json
 from lobby_gateway.resource.json_pointer import ABSENT, is_pointer, resolve
 
 logger = logging.getLogger(__name__)
@@ -78,6 +78,7 @@ class ExpressionIdentity:
             ExpressionError: it does not compile, or uses what may differ from one process to the next.
         """
         self._expression = Expression(source, _VARIABLES, _FUNCTIONS)
+        self._expression.check_constant(_digest_of)
         self._reported = False
         self.cost = 8 if self._expression.whole else 2
 
@@ -141,8 +142,7 @@ def _digest_of(value: object) -> int | None:
     try:
         return digest(_CANONICAL.encode(value).encode())
     except (TypeError, ValueError):
-        kind = type(value).__name__
-        raise ExpressionError(f"the value is {kind}; accepted: JSON or bytes", quotes=False) from None
+        raise ExpressionError(f"the value is {kind_of(value)}; accepted: JSON or bytes", quotes=False) from None
 
 
 def _nothing(_payload: bytes | memoryview) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lobby_gateway.origin.expression_text import problem
+from lobby_gateway.origin.expression_text import blanked, calls, problem
 from lobby_gateway.origin.expressions import OF_MESSAGE, Expression, ExpressionError
 
 IN_A_ROW = "has more than 100 operators in a row; accepted: at most 100"
@@ -79,7 +79,7 @@ def test_the_largest_expressions_fit_into_the_smallest_stacks() -> None:
     """128 KiB, as threads have with musl. The limits of the text are what keeps the library from ending the process."""
     code = """
 import threading
-from lobby_gateway.origin.expression_text import problem
+from lobby_gateway.origin.expression_text import blanked, calls, problem
 from lobby_gateway.resource.cel_library import cel
 sources = ["+".join(["1"] * 101), "1 in " * 99 + "[1]", "msg" + ".a" * 100, "true ? 1 : " * 100 + "1"]
 for opening, closing in ("()", "[]", ("{1: ", "}"), ("size(", ")"), ("[1].map(x, ", ")"), ("msg.f(", ")"), ("msg{a: ", "}")):
@@ -110,3 +110,21 @@ thread.start()
 thread.join()
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stderr=subprocess.DEVNULL)
+
+
+def test_calls_are_found_with_the_number_of_their_arguments_and_a_first_text() -> None:
+    source = "f('a', g(1, [2, 3]), {'b': h()}) + text.i(r\"c\") == j('d' + 'e') // k()\n && has(msg.l) ? m(b'f') : n('\\x41')"
+    assert list(calls(source)) == [
+        ("f", 3, "a"),
+        ("g", 2, None),
+        ("h", 0, None),
+        ("i", 2, None),
+        ("j", 1, None),
+        ("has", 1, None),
+        ("m", 1, None),
+        ("n", 1, None),
+    ]
+
+
+def test_texts_and_comments_are_blanked_in_their_place() -> None:
+    assert blanked('a + \'b.c\' // d\n+ r\'\\\' + b"""e"""') == 'a + "___"     \n+ "__" + "______"'.replace("\n", " ")

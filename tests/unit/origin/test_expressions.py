@@ -262,7 +262,7 @@ def test_half_a_surrogate_pair_is_a_question_mark() -> None:
 
 
 def test_hex_takes_bytes_only() -> None:
-    with pytest.raises(ExpressionError, match="hex: the value is not bytes"):
+    with pytest.raises(ExpressionError, match=r"^hex\(\): the value is not bytes$"):
         expression("hex(msg.id)").value(variables('{"id": 3000000000}'))
 
 
@@ -299,5 +299,75 @@ def test_parsing_a_text_that_is_nested_too_deep_is_an_error_of_one_line() -> Non
     for depth in (101, 100_000):
         with pytest.raises(ExpressionError) as caught:
             expression("parseJson(text)").value(variables("[" * depth + "]" * depth))
-        assert "parseJson: the text nests deeper than 100 levels" in str(caught.value)
+        assert str(caught.value) == "parseJson(): the text nests deeper than 100 levels"
     assert expression("size(parseJson(text)) == 1").holds(variables("[" * 100 + "]" * 100))
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("hmac('MD5', KEY, text)", "hmac(): MD5 is not an algorithm; accepted: SHA256, SHA384, SHA512"),
+        ('hex(digest("sha256", text))', "digest(): sha256 is not an algorithm; accepted: SHA256, SHA384, SHA512"),
+        ("jwt('RS256', KEY, {'a': now})", "jwt(): RS256 is not an algorithm; accepted: HS256, ES256, EdDSA"),
+        ("hmac('SHA256')", "hmac() is given 1 argument; accepted: hmac(algorithm, key, data)"),
+        ("hmac()", "hmac() is given 0 arguments; accepted: hmac(algorithm, key, data)"),
+        ("jwt('HS256', KEY)", "jwt() is given 2 arguments; accepted: jwt(algorithm, key, claims[, headers])"),
+        ("text.base64(1, [2, 3])", "base64() is given 3 arguments; accepted: base64(data)"),
+        ("uuid(msg)", "uuid() is given 1 argument; accepted: uuid()"),
+    ],
+)
+def test_a_call_that_can_never_work_is_refused(source: str, line: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        expression(source, "KEY")
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "size(jwt('HS256', KEY, {'a': [1, 2]}, {'b': 1})) > 0",
+        "text.hmac(KEY, text) == b''",
+        "hmac(text, KEY, text) == b''",
+        "hmac('SHA' + '256', KEY, text) == b''",
+        "hmac( 'SHA256' , (KEY), hex(digest(r'SHA512', text))) == b''",
+        "text == 'hmac(\"MD5\")' // hmac()",
+    ],
+)
+def test_a_call_that_may_work_is_not_refused(source: str) -> None:
+    expression(source, "KEY").holds(variables("SHA256", KEY="k"))
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("bytes(5)", "bytes() does not take arguments of this number and type"),
+        ("base64(msg)", "base64(): the value is not bytes"),
+        ("unbase64('%')", "unbase64(): the text is not base64 (RFC 4648 §4)"),
+        ("hmac(5, 'k', 'd')", "hmac(): 5 is not an algorithm; accepted: SHA256, SHA384, SHA512"),
+        ("digest('SHA256', 5)", "digest(): a value is neither text nor bytes"),
+        ("json(b'x')", "json(): the value is not JSON"),
+        ("parseJson('{')", "parseJson(): the text is not JSON"),
+        ("parseJson(5)", "parseJson(): a value is neither text nor bytes"),
+        ("jwt('HS256', 'k', 5)", "jwt(): the claims are not a map"),
+    ],
+)
+def test_what_a_function_says_is_one_line_without_python(source: str, line: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        expression(source).value(variables("5"))
+    assert str(caught.value) == line
+
+
+def test_only_a_value_that_is_always_the_same_is_checked_before_there_is_a_message() -> None:
+    seen: list[object] = []
+    for source in ("1 + 1", "text", "now", "[1].map(x, x)", "saved", "type(1) == int", "'a'.matches('(a')"):
+        expression(source).check_constant(seen.append)
+    assert seen == [2, True]
+
+
+def test_a_second_macro_cannot_hide_in_a_comment_or_behind_a_raw_text() -> None:
+    for source in (
+        "msg.all(x, x == r'\\' || msg.all(y, y == 1) || x == '')",
+        'msg.all(x, x > 1) // "\n || msg.all(y, y > 1) // "',
+    ):
+        with pytest.raises(ExpressionError, match="uses more than one of all"):
+            expression(source)

@@ -195,3 +195,51 @@ def test_a_secret_in_any_field_is_shown_nowhere(tmp_path: Path) -> None:
                 assert [each for each in secret if each in output] == []
 
     run(main(), deadline=100)
+
+
+PINS = (8675309123, 555123)
+QUOTES = ("8675309123", "8675309123.0", "8.675309123e+09", "-555123", "%38675309123")
+
+
+def test_numbers_and_signatures_are_shown_nowhere_however_many_values_are_captured_later(tmp_path: Path) -> None:
+    signatures: list[str] = []
+
+    async def converse(_: FakeOrigin, record: ConnectionRecord) -> None:
+        signatures.append(str(await record.server.recv()))
+        await record.server.send(json.dumps({"pins": PINS}))
+        for number in range(500):
+            await record.server.send(json.dumps({"cur": f"cursor-{number:08}"}))
+        quote = QUOTES[len(signatures) % len(QUOTES)]
+        await record.server.close(4000, f"bad sig {signatures[-1]} or pin {quote}")
+
+    async def main() -> None:
+        async with FakeOrigin(on_open=converse) as origin:
+            resource = lobby_resource(
+                "prices",
+                origin.url,
+                origin_connect="Always",
+                origin_onConnect=[
+                    {"send": '$(hex(hmac("SHA256", "key", string(nowMillis))))'},
+                    {"expect": {"json": {}, "save": {"pins": "msg.pins"}}},
+                ],
+                origin_onMessage=[{"contains": "cur", "save": {"cur": "msg.cur"}, "forward": False}],
+                origin_reconnect={"minMilliseconds": 20, "maxMilliseconds": 100},
+                replicas=1,
+            )
+            file = lobby_file(tmp_path, resource)
+            async with lobby_up("-f", file, env={"LOBBY_LOG_LEVEL": "debug"}) as up:
+                seen: list[str] = []
+
+                async def look() -> bool:
+                    pages = [await web.get(f"{up.admin}{page}") for page in ("/lobbies", "/status")]
+                    seen.extend(page.body.decode() for page in pages)
+                    return len(signatures) > 2 * len(QUOTES)
+
+                await until(look, deadline=60, describe=lambda: f"{len(signatures)}; {up.process.tail()}")
+                seen.append(up.process.tail(10_000))
+                output = "\n".join(seen)
+                assert "bad sig *** or pin ***" in output
+                shown = [each for each in (*signatures, "8675309123", "8.675309123", "555123") if each in output]
+                assert shown == []
+
+    run(main(), deadline=90)

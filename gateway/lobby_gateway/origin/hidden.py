@@ -209,12 +209,16 @@ def _collect_key(key: str, texts: set[str], numbers: set[str]) -> None:
 
 
 def _forms(number: float) -> Iterator[str]:
-    """How a number may be written, without its sign and exponent: 8675309123 and 8.675309123 (e+09, as in Go)."""
-    if not isfinite(number):
+    """How a number may be written, without its sign and exponent: 8675309123, 8,675,309,123, 8.675309123 (e+09, as in Go)."""
+    if not isfinite(number):  # an integer has 64 bits in CEL
         return
     whole = isinstance(number, int) or number.is_integer()
     plain = str(abs(int(number))) if whole else repr(abs(number)).partition("e")[0]
     digits = plain.replace(".", "").strip("0")
-    for form in (plain, f"{digits[:1]}.{digits[1:]}"):
-        if sum(map(str.isdigit, form.lstrip("0."))) >= SHORTEST_NUMBER:
-            yield form
+    if whole and len(plain) >= SHORTEST_NUMBER:
+        yield plain
+        yield f"{int(plain):,}"
+    elif len(plain.replace(".", "").lstrip("0")) >= SHORTEST_NUMBER:
+        yield plain
+    if len(digits) >= SHORTEST_NUMBER:
+        yield f"{digits[0]}.{digits[1:]}"

@@ -200,7 +200,7 @@ def _apply(rule: Rule, variables: Mapping[str, object], captured: Captured) -> V
         try:
             send = rule.send.message(Known(variables, captured))
         except ExpressionError as error:  # the origin waits for an answer that it will not get
-            end = End(f"{rule.field}.send: {error}", refused=False)
+            end = End(f"{rule.field}.{rule.send.field}: {error}", refused=False)
     if rule.ends:
         end = End(_reason(rule, variables), rule.refused)
     return Verdict(rule.forward, send, rule.renew, end, rule.keep if end is None else "")

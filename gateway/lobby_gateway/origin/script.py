@@ -281,10 +281,13 @@ class OriginScript:
                 return self._call(step, known)
             where = self.where
             self._at += 1
+            if isinstance(step, str):
+                sends.append(step)
+                continue
             try:
-                sends.append(step if isinstance(step, str) else step.message(known))
+                sends.append(step.message(known))
             except ExpressionError as error:
-                return End(f"{where}.send: {error}", refused=False)
+                return End(f"{where}.{step.field}: {error}", refused=False)
         return None
 
     def _pause_for(self, pause: Pause, now: float, known: Known) -> End | None:

@@ -721,7 +721,7 @@ class OriginSession:
             try:
                 made = message.send.message(self._known(Moment.TIMER))
             except ExpressionError as error:
-                self._end(End(f"{message.field}.send: {error}", refused=False), now)
+                self._end(End(f"{message.field}.{message.send.field}: {error}", refused=False), now)
                 return
             if not self._send([made], now):
                 return

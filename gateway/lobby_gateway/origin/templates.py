@@ -12,6 +12,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lobby_gateway.origin.captured import Known
 from lobby_gateway.origin.expressions import Expression, ExpressionError, kind_of
@@ -47,6 +48,7 @@ class Template:
     """
 
     __slots__ = ("_parts", "constant", "uses_last")
+    field: ClassVar = "send"  # the field that has one, for errors
 
     def __init__(
         self, source: str, secrets: Collection[str], variables: Collection[str], compiled: Compile = Expression
@@ -108,6 +110,7 @@ class BytesTemplate:
     """
 
     __slots__ = ("_expression", "uses_last")
+    field: ClassVar = "sendBytes"
 
     def __init__(self, source: str, variables: Collection[str], compiled: Compile = Expression) -> None:
         """Compiles it; `variables` are the names that it may use.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.unit.origin.sessions import FLOOD, LOGIN, NO_PINGS, Shell, json_batch
+from typing import Any
+
+import pytest
+from tests.unit.origin.sessions import FLOOD, HELLO, LOGIN, NO_PINGS, Shell, json_batch
 
 from lobby_gateway.origin.states import BeginClose, BeginEpoch, PauseReading, Reschedule, Send
 from lobby_gateway.settings import ORIGIN
@@ -70,3 +73,19 @@ def test_a_reply_to_one_of_many_messages_is_sent_at_once() -> None:
     shell.wanted()
     shell.opened()
     assert shell.receive(json_batch("ping", *FLOOD)) == [Send("pong"), PauseReading()]
+
+
+@pytest.mark.parametrize("field", ["send", "sendBytes"])
+@pytest.mark.parametrize("place", ["onConnect", "onMessage", "every"])
+def test_an_expression_without_a_value_is_reported_with_its_own_field(place: str, field: str) -> None:
+    source = "saved.none" if field == "sendBytes" else "$(saved.none)"
+    extra: dict[str, dict[str, Any]] = {"onConnect": {}, "onMessage": {"contains": "hello"}, "every": {"seconds": 5}}
+    fields: dict[str, Any] = {place: [{**extra[place], field: source}], "keepalive": NO_PINGS}
+    shell = Shell(**fields)
+    shell.wanted()
+    shell.opened()
+    if place != "onConnect":
+        shell.receive(HELLO)
+        shell.later(6.0)
+    shell.lost()
+    assert f"{place}[0].{field}: there is no field" in shell.report.reason

@@ -100,6 +100,7 @@ async def kraken(peer: Peer) -> None:
     async def on_message(message: str | bytes) -> None:
         if json.loads(message).get("method") != "ping":
             peer.violation(f"unknown: {message!r}")
+        await peer.send({"method": "pong", "time_in": "2026-11-29T12:00:00.1Z", "time_out": "2026-11-29T12:00:00.2Z"})
         await peer.send({"channel": "heartbeat"})
 
     await peer.stream(lambda n: {"channel": "ticker", "type": "update", "data": [{"seq": n}]}, on_message, idle=IDLE)
@@ -115,6 +116,27 @@ async def bybit(peer: Peer) -> None:
         await peer.send({"success": True, "ret_msg": "pong", "op": "ping"})
 
     await peer.stream(lambda n: {"topic": "tickers.BTCUSDT", "data": {"seq": n}}, on_message, idle=IDLE)
+
+
+async def bybit_private(peer: Peer) -> None:
+    login = await peer.receive_json(SOON, "auth")
+    _, expires, given = login["args"]
+    if login["op"] != "auth" or expires / 1000 < time.time():
+        peer.violation(f"not an auth: {login}")
+    if given != hmac.digest(b"byb1t-s3cr3t", f"GET/realtime{expires}".encode(), "sha256").hex():
+        peer.violation(f"not signed: {login}")
+    await peer.send({"success": True, "ret_msg": "", "op": "auth", "conn_id": "a"})
+    request = await peer.receive_json(SOON, "subscribe")
+    if request != {"op": "subscribe", "args": ["execution"]}:
+        peer.violation(f"not a subscribe: {request}")
+    await peer.send({"success": True, "ret_msg": "", "op": "subscribe", "conn_id": "a"})
+
+    async def on_message(message: str | bytes) -> None:
+        if json.loads(message) != {"op": "ping"}:
+            peer.violation(f"unknown: {message!r}")
+        await peer.send({"req_id": "", "op": "pong", "args": ["1675418560633"], "conn_id": "a"})
+
+    await peer.stream(lambda n: {"topic": "execution", "data": [{"seq": n}]}, on_message, idle=IDLE)
 
 
 async def deribit(peer: Peer) -> None:
@@ -236,8 +258,8 @@ async def coinbase(peer: Peer) -> None:
         request = await peer.receive_json(SOON, f"subscribe to {channel}")
         if request.get("channel") != channel:
             peer.violation(f"not {channel}: {request}")
-    await peer.send({"channel": "heartbeats", "events": []})
-    await peer.send({"channel": "subscriptions", "events": []})
+        await peer.send({"channel": "subscriptions", "events": []})
+        await peer.send({"channel": "heartbeats", "events": []})
 
     def tick(n: int) -> object:
         return {"channel": "heartbeats"} if n % 25 == 0 else {"channel": "ticker", "sequence_num": n}
@@ -266,6 +288,8 @@ async def nats(peer: Peer) -> None:
             peer.violation(f"unknown: {message!r}")
 
     def tick(n: int) -> object:
+        if n % 25 == 12:  # its cluster has changed
+            return b'INFO {"server_id":"a","connect_urls":["10.0.0.1:4222"]}\r\n'
         return b"PING\r\n" if n % 25 == 0 else b"MSG ticks 1 10\r\n%010d\r\n" % n
 
     await peer.stream(tick, on_message, idle=IDLE)
@@ -384,6 +408,16 @@ async def bitfinex(peer: Peer) -> None:
         return [channel, "hb"] if n % 10 == 0 else [channel, [n]]
 
     await peer.stream(tick, _nothing(peer))
+
+
+async def bitfinex_private(peer: Peer) -> None:
+    await peer.send({"event": "info", "version": 2, "platform": {"status": 1}})
+    login = await peer.receive_json(SOON, "auth")
+    signed = hmac.digest(b"b1tfinex-s3cr3t", login["authPayload"].encode(), "sha384").hex()
+    if (login["event"], login["authPayload"]) != ("auth", f"AUTH{login['authNonce']}") or login["authSig"] != signed:
+        peer.violation(f"not an auth: {login}")
+    await peer.send({"event": "auth", "status": "OK", "chanId": 0})
+    await peer.stream(lambda n: [0, "hb"] if n % 10 == 0 else [0, "te", [n]], _nothing(peer))
 
 
 def _of_bitfinex(text: str) -> bool:
@@ -555,6 +589,7 @@ async def kraken_private(peer: Peer) -> None:
     async def on_message(message: str | bytes) -> None:
         if json.loads(message).get("method") != "ping":
             peer.violation(f"unknown: {message!r}")
+        await peer.send({"method": "pong", "time_in": "2026-11-29T12:00:00.1Z", "time_out": "2026-11-29T12:00:00.2Z"})
         await peer.send({"channel": "heartbeat"})
 
     await peer.stream(lambda n: {"channel": "executions", "data": [{"seq": n}]}, on_message, idle=IDLE)
@@ -654,9 +689,9 @@ async def coinbase_jwt(peer: Peer) -> None:
             peer.violation(f"not this key: {header}, {said}")
         if said["iss"] != "cdp" or not said["nbf"] <= time.time() + 1 <= said["exp"] + 1 <= said["nbf"] + 121:
             peer.violation(f"not these claims: {said}")
+        await peer.send({"channel": "subscriptions", "events": [{"subscriptions": {channel: ["u"]}}]})
     if len(nonces) != 2:
         peer.violation("the nonce was used twice")
-    await peer.send({"channel": "subscriptions", "events": [{"subscriptions": {"user": ["u"]}}]})
 
     def tick(n: int) -> object:
         return {"channel": "heartbeats"} if n % 25 == 0 else {"channel": "user", "sequence_num": n}
@@ -711,6 +746,10 @@ FEEDS = (
         name="bybit", serve=bybit, is_data=_json_with("topic"), every=1,
         error=_says({"success": False, "ret_msg": "error:handler not found", "op": "subscribe"}),
         reason="error:handler not found",
+    ),
+    Feed(
+        name="bybit-private", serve=bybit_private, is_data=_json_with("topic"), every=1,
+        secrets={"LOBBY_SECRET_BYBIT_PRIVATE_KEY": "byb1t-key", "LOBBY_SECRET_BYBIT_PRIVATE_SECRET": "byb1t-s3cr3t"},
     ),
     Feed(
         name="deribit", serve=deribit, is_data=lambda text: json.loads(text).get("method") == "subscription",
@@ -768,6 +807,7 @@ FEEDS = (
         name="okx-vip-books", serve=okx_login, is_data=_json_with("data"), every=1,
         secrets={f"LOBBY_SECRET_OKX_VIP_BOOKS_{name}": "s3cr3ts3cr3t" for name in ("KEY", "SECRET", "PASS")},
         error=_says({"event": "error", "code": "60011", "msg": "Please log in"}), reason="60011 Please log in", refused=True,
+        renewal=_says({"event": "notice", "code": "64008", "msg": "The connection will soon be closed for an upgrade."}),
     ),
     Feed(
         name="discord", serve=discord, is_data=lambda text: json.loads(text)["t"] in {"READY", "MESSAGE_CREATE"},
@@ -824,6 +864,14 @@ FEEDS = (
         error=_says('{"type":7,"error":"the server stops"}\x1e'), reason="the server stops",
     ),
     BITFINEX,
+    Feed(
+        name="bitfinex-private", serve=bitfinex_private, is_data=_of("te", 1),
+        secrets={
+            "LOBBY_SECRET_BITFINEX_PRIVATE_KEY": "b1tfinex-key",
+            "LOBBY_SECRET_BITFINEX_PRIVATE_SECRET": "b1tfinex-s3cr3t",
+        },
+        error=_says({"event": "error", "msg": "auth: expired", "code": 10100}), reason="auth: expired",
+    ),
     Feed(name="jetstream", serve=jetstream, is_data=_json_with("time_us")),
     Feed(
         name="coinbase-advanced-jwt", serve=coinbase_jwt, is_data=lambda text: json.loads(text)["channel"] == "user",

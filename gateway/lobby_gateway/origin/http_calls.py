@@ -46,12 +46,14 @@ class HttpAnswer:
         body: the whole body; `repr` omits it.
         retry_after_seconds: seconds of `Retry-After`; None if there is none.
         location: where a redirect points to, without its query; empty if it is none.
+        media: its media type and content coding, such as `text/html, gzip`; empty if it does not say.
     """
 
     status: int
     body: bytes = field(default=b"", repr=False)
     retry_after_seconds: float | None = None
     location: str = ""
+    media: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,13 @@ class HttpCall:
         try:
             known.captured.save(self.save, variables, self.field)
         except ExpressionError as error:  # what is missing now will be missed later
-            return CallFailure(str(error), retry_after_seconds=retry_after)
+            reason = str(error)
+            where = reason.partition(": ")[0]
+            asked = self.save.get(where.removeprefix(f"{self.field}.save."))
+            if found is None and answer.body.strip() != b"null" and asked is not None and "json" in asked.source:
+                # It has no fields, which is all that the error says.
+                reason = f"{where}: {request.what}: {_status(answer)}, but {_not_json(answer)}"
+            return CallFailure(reason, retry_after_seconds=retry_after)
         return None
 
     @staticmethod
@@ -152,6 +160,12 @@ class HttpCall:
             return str(end.reason.value(variables))
         except ExpressionError:
             return ""  # the answer has another form than expected
+
+
+def _not_json(answer: HttpAnswer) -> str:
+    if not answer.body:
+        return "the answer is empty"
+    return f"the answer is not JSON{f' ({answer.media})' if answer.media else ''}"
 
 
 def _status(answer: HttpAnswer) -> str:

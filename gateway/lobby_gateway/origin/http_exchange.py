@@ -7,8 +7,10 @@ not followed, and nothing of a broken answer is quoted.
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import h11
@@ -20,6 +22,8 @@ from lobby_gateway.settings import OriginSettings, WebSocketClientSettings
 from lobby_gateway.websocket.client import connect_tls, dial, dial_through, explain
 from lobby_gateway.websocket.client_handshake import ConnectFailedError, retry_after_seconds, without_query
 from lobby_gateway.websocket.proxy import Proxy
+
+_WORD = re.compile(r"[A-Za-z0-9.+/-]{1,40}")
 
 
 async def exchange(
@@ -96,7 +100,14 @@ async def _exchange(
         body=answer,
         retry_after_seconds=None if retry_after is None else retry_after_seconds(retry_after, time.time()),
         location=without_query(fields["location"]) if redirects else "",
+        media=_media(fields),
     )
+
+
+def _media(fields: Mapping[str, str]) -> str:
+    """The media type without its parameters, and the content coding (RFC 9110 §8.3, §8.4), if they are plain words."""
+    found = (fields.get("content-type", "").partition(";")[0].strip(), fields.get("content-encoding", "").strip())
+    return ", ".join(each for each in found if _WORD.fullmatch(each))
 
 
 def _headers(request: HttpRequest, authority: str, body: bytes) -> list[tuple[bytes, bytes]]:

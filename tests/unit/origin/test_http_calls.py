@@ -130,7 +130,7 @@ def test_a_value_that_is_missing_or_too_large_is_a_failure_that_quotes_nothing()
     save = {"token": expression("http.json.token")}
     for body, reason in (
         ({"key": "s3cr3t"}, "beforeConnect[0].http.save.token: there is no field 'token'"),
-        (None, "beforeConnect[0].http.save.token: "),
+        ([], "beforeConnect[0].http.save.token: "),
         (
             {"token": "x" * 70_000},
             "beforeConnect[0].http.save.token: all saved values have 70013 bytes; accepted: 65536",
@@ -142,6 +142,26 @@ def test_a_value_that_is_missing_or_too_large_is_a_failure_that_quotes_nothing()
         assert failed.reason.startswith(reason)
         assert "s3cr3t" not in failed.reason
         assert given.captured.values == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "media", "problem"),
+    [
+        (b"<html>s3cr3t</html>", "text/html", "the answer is not JSON (text/html)"),
+        (b"\x1f\x8b\x08s3cr3t", "application/json, gzip", "the answer is not JSON (application/json, gzip)"),
+        (b"{", "", "the answer is not JSON"),
+        (b"", "text/plain", "the answer is empty"),
+    ],
+)
+def test_an_answer_that_is_not_json_is_called_so_with_its_status_and_type(
+    body: bytes, media: str, problem: str
+) -> None:
+    made = HttpAnswer(status=200, body=body, media=media)
+    failed = call(save={"token": expression("http.json.token")}).judge(REQUEST, made, known())
+    where = "beforeConnect[0].http.save.token: POST https://api.example/v1/token"
+    assert failed == CallFailure(f"{where}: HTTP 200 OK, but {problem}")
+    failed = call(save={"status": expression("[http.status][1]")}).judge(REQUEST, made, known())
+    assert failed == CallFailure("beforeConnect[0].http.save.status: index out of bounds: 1")
 
 
 @given(st.integers(100, 999), st.binary(max_size=50), st.sampled_from([None, 0.0, 5.0]))

@@ -72,6 +72,22 @@ def test_a_call_sends_what_it_should_and_gets_the_whole_answer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "media"),
+    [
+        (b"Content-Type: text/html; charset=utf-8\r\nContent-Encoding: gzip\r\n", "text/html, gzip"),
+        (b"Content-Type: <b>text, html\r\n", ""),
+        (b"", ""),
+    ],
+)
+def test_the_media_type_is_told_if_it_is_a_plain_word(fields: bytes, media: str) -> None:
+    async def main() -> None:
+        async with FakeApi(always(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n" + fields + b"\r\n1")) as api:
+            assert (await ask(api.url)).media == media
+
+    run(main())
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",

@@ -18,6 +18,7 @@ from lobby_gateway.origin.expressions import (
     ExpressionError,
     as_condition,
     as_json,
+    as_text,
     message_variables,
     times,
 )
@@ -185,7 +186,7 @@ class _Compiler:
 
     def _call_end(self, end: HttpEndSpec, path: str) -> CallEnd | None:
         when = self._expression(end.when, f"{path}.when", OF_ANSWER, as_condition)
-        reason = self._expression(end.reason, f"{path}.reason", OF_ANSWER)
+        reason = self._expression(end.reason, f"{path}.reason", OF_ANSWER, as_text)
         return None if when is None else CallEnd(when, reason, end.refused)
 
     def handshake(self) -> RequestTemplate:
@@ -269,7 +270,7 @@ class _Compiler:
             keep=rule.keep or "",
             renew=rule.renew,
             ends=end is not None,
-            end_reason=None if end is None else self._expression(end.reason, f"{path}.end.reason"),
+            end_reason=None if end is None else self._expression(end.reason, f"{path}.end.reason", check=as_text),
             refused=end is not None and end.refused,
         )
 

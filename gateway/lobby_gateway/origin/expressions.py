@@ -215,6 +215,19 @@ def as_json(value: object) -> str:
         raise ExpressionError(f"the value is {kind_of(value)}; accepted: JSON") from None
 
 
+def as_text(value: object) -> str:
+    """A text as it is, anything else as JSON.
+
+    Raises:
+        ExpressionError: it is not JSON.
+    """
+    try:
+        return value if isinstance(value, str) else as_json(value)
+    except ExpressionError:
+        accepted = "text, numbers, booleans, lists and maps"
+        raise ExpressionError(f"the value is {kind_of(value)}; accepted: {accepted}") from None
+
+
 def message_variables(batch: Batch, index: int, others: Mapping[str, object]) -> dict[str, object]:
     """The variables of an expression that is evaluated on a message of a batch; `others`: the secrets and the times."""
     data = bytes(batch.payload(index))

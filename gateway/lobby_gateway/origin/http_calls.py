@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lobby_gateway.origin.captured import Known
-from lobby_gateway.origin.expressions import Expression, ExpressionError, parsed_json
+from lobby_gateway.origin.expressions import Expression, ExpressionError, as_text, parsed_json
 from lobby_gateway.origin.requests import Request, RequestTemplate, Text, filled
 from lobby_gateway.websocket.client_handshake import not_followed, status_text, without_query
 
@@ -157,7 +157,7 @@ class HttpCall:
         if end.reason is None:
             return ""
         try:
-            return str(end.reason.value(variables))
+            return as_text(end.reason.value(variables))
         except ExpressionError:
             return ""  # the answer has another form than expected
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lobby_gateway.origin.captured import Captured, Known
-from lobby_gateway.origin.expressions import Expression, ExpressionError, message_variables
+from lobby_gateway.origin.expressions import Expression, ExpressionError, as_text, message_variables
 from lobby_gateway.origin.literals import contains_any
 from lobby_gateway.origin.templates import MessageTemplate
 from lobby_gateway.trunk.kept import KeptFrame
@@ -209,7 +209,7 @@ def _apply(rule: Rule, variables: Mapping[str, object], captured: Captured) -> V
 def _reason(rule: Rule, variables: Mapping[str, object]) -> str:
     if rule.end_reason is not None:
         try:
-            return str(rule.end_reason.value(variables))
+            return as_text(rule.end_reason.value(variables))
         except ExpressionError:
             pass  # the message has another form than expected: all of it is the reason
     return str(variables["text"]) or "a binary message"

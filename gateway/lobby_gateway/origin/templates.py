@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lobby_gateway.origin.captured import Known
-from lobby_gateway.origin.expressions import Expression, ExpressionError, kind_of
+from lobby_gateway.origin.expressions import Expression, ExpressionError, as_text, kind_of
 
 Compile = Callable[[str, Collection[str]], Expression]
 """Makes an expression of its text and the names that it may use, or raises an `ExpressionError`."""
@@ -95,7 +95,7 @@ class Template:
             elif isinstance(part, _Secret):
                 made.append(part.text(known.variables))
             else:
-                text = _as_text(part.value(known.variables))
+                text = as_text(part.value(known.variables))
                 if part.signs:
                     known.hide(text)
                 made.append(text)
@@ -149,7 +149,7 @@ def _part(
         return _Secret(name, quoted=name != inner)
     try:
         made = compiled(inner, {*secrets, *variables})
-        made.check_constant(_as_text)
+        made.check_constant(as_text)
     except ExpressionError as error:
         raise ExpressionError(f"the expression at character {start + len(_OPEN) + 1}: {error}") from None
     return made
@@ -179,13 +179,3 @@ def _as_bytes(value: object) -> bytes:
     if not isinstance(value, bytes):
         raise ExpressionError(f'the value is {kind_of(value)}; accepted: bytes, such as b"\\xc0\\x00"')
     return value
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    except (TypeError, ValueError):
-        accepted = "text, numbers, booleans, lists and maps"
-        raise ExpressionError(f"the value is {kind_of(value)}; accepted: {accepted}") from None

@@ -195,6 +195,8 @@ def _problems_of(error: ValidationError) -> Iterator[Problem]:
         case "anyOf":  # a number or a string, the only alternatives that a CRD may have
             quotes = " (put it in quotes)" if isinstance(value, float) else ""
             yield Problem(path, f"{shown} is invalid{quotes}; {accepts}")
+        case "minimum" | "maximum" if isinstance(value, float) and schema.get("type") == "integer":
+            return  # it is not an integer, which is reported
         case "minimum":
             yield Problem(path, f"{shown} is too small; {accepts}")
         case "maximum":

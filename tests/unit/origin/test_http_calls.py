@@ -114,6 +114,12 @@ def test_an_answer_that_means_a_failure_ends_the_attempt_with_its_own_words(stat
     assert call(end=end).judge(REQUEST, answer(200, "another form"), known()) is None
 
 
+def test_a_reason_that_is_no_text_is_json() -> None:
+    end = CallEnd(expression("!http.json.ok"), expression("http.json"), refused=False)
+    failed = call(end=end).judge(REQUEST, answer(200, {"ok": False}), known())
+    assert failed == CallFailure('beforeConnect[0].http: {"ok":false}')
+
+
 def test_without_a_reason_the_status_is_the_reason() -> None:
     for reason in (None, expression("http.json.error")):
         end = CallEnd(expression("http.json.ok == false"), reason, refused=False)

@@ -95,6 +95,25 @@ def test_without_a_reason_that_can_be_told_the_message_is_the_reason() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("msg", '{"error":{"ok":true,"at":null,"é":[1.5]}}'),
+        ("msg.error.ok", "true"),
+        ("msg.error.at", "null"),
+        ("data", '{"error": {"ok": true, "at": null, "é": [1.5]}}'),
+    ],
+)
+def test_a_reason_that_is_no_text_is_json(source: str, reason: str) -> None:
+    found = rules({"contains": "error", "end": {"reason": source}})
+    end = judged(found, '{"error": {"ok": true, "at": null, "é": [1.5]}}')[1].end
+    assert end is not None
+    if source == "msg":
+        assert json.loads(end.reason) == json.loads(reason)
+    else:
+        assert end.reason == reason
+
+
 def test_an_answer_that_can_not_be_made_ends_the_connection_and_says_where() -> None:
     found = rules({"contains": "a"}, {"contains": "ping", "send": "$(msg.id)"})
     end = judged(found, '{"ping":1}')[1].end

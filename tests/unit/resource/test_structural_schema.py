@@ -91,6 +91,8 @@ def test_every_missing_field_is_named_once() -> None:
         ({"type": "integer", "minimum": 1}, 0, "0 is too small; accepted: 1 or more"),
         ({"type": "integer"}, 10**99, ""),
         ({"type": "integer", "maximum": 9, "minimum": 0}, 10**99, f"1{'0' * 56}... is too large; accepted: 0 to 9"),
+        ({"type": "integer", "minimum": 10, "maximum": 20}, 1.5, "1.5 is not an integer; accepted: 10 to 20"),
+        ({"type": "integer", "maximum": 9}, 9.5, "9.5 is not an integer; accepted: an integer"),
         ({"type": "boolean"}, 0, "0 is a number; accepted: true or false"),
         ({"type": "boolean"}, "false", "'false' is a string (remove the quotes); accepted: true or false"),
         ({"type": "string"}, 1.5, "1.5 is a number (put it in quotes); accepted: a string"),

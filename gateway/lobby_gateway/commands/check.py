@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from lobby_gateway.origin.connect_allowance import ConnectAllowance
 from lobby_gateway.origin.connection import OriginConnection
 from lobby_gateway.origin.secrets import ResolvedOrigin, resolve
+from lobby_gateway.origin.templates import split
 from lobby_gateway.resource.schema import load_file
 from lobby_gateway.resource.spec import (
     ConnectMode,
@@ -69,7 +71,7 @@ def describe(lobby: Lobby) -> Iterator[str]:
     """What a lobby of this Lobby does with its origin, line by line."""
     origin = lobby.spec.origin
     when = "when it starts" if origin.connect is ConnectMode.ALWAYS else "when the first client arrives"
-    yield f"clients connect to {lobby.spec.path}; a lobby connects to {without_query(origin.url)} {when}"
+    yield f"clients connect to {lobby.spec.path}; a lobby connects to {_address(origin.url)} {when}"
     if origin.decode is not Decode.NONE:
         yield f"binary messages are decompressed ({origin.decode.value})"
     if origin.split is not None:
@@ -112,7 +114,26 @@ def _called(http: HttpSpec) -> str:
     accepted = " or ".join(map(str, http.status))
     saved = f", save {', '.join(http.save)}" if http.save else ""
     ends = f"; if {http.end.when}: {_ended(http.end)}" if http.end is not None else ""
-    return f"{http.method} {without_query(http.url)} within {http.timeout_seconds} s, expect {accepted}{saved}{ends}"
+    return f"{http.method} {_address(http.url)} within {http.timeout_seconds} s, expect {accepted}{saved}{ends}"
+
+
+_STAND_IN = 0xE000  # the first character for private use: no URL has one
+_URL_IN_TEXT = re.compile(r"\b(?:ws|http)s?://[^\s\"']*")
+
+
+def _address(url: str) -> str:
+    """A URL without user, password and query. Expressions stay whole: their `?` and `@` mean something else."""
+    shown = ""
+    expressions: list[str] = []
+    for text, _, expression in split(url):
+        shown += text
+        if expression is not None:
+            shown += chr(_STAND_IN + len(expressions))
+            expressions.append(_URL_IN_TEXT.sub(lambda found: without_query(found[0]), expression))
+    shown = without_query(shown)
+    for index, expression in enumerate(expressions):
+        shown = shown.replace(chr(_STAND_IN + index), f"$({expression})")
+    return shown
 
 
 def _ended(end: HttpEndSpec) -> str:

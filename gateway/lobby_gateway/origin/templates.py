@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -64,19 +64,15 @@ class Template:
         Raises:
             ExpressionError: an expression is not closed, does not compile, or uses an unknown name.
         """
+        try:
+            found = list(split(source))
+        except ExpressionError as error:
+            raise ExpressionError(f"{error}; {_accepted(secrets, variables)}") from None
         parts: list[str | _Secret | Expression] = []
-        at = 0
-        while (start := source.find(_OPEN, at)) >= 0:
-            if start and source[start - 1 : start + 2] == _ESCAPE and start > at:
-                parts.append(source[at : start - 1] + _OPEN)
-                at = start + len(_OPEN)
-                continue
-            end = _closing(source, start + len(_OPEN))
-            if end is None:
-                raise ExpressionError(f"$( without an expression and ')'; {_accepted(secrets, variables)}")
-            parts += (source[at:start], _part(source[start + len(_OPEN) : end], start, secrets, variables, compiled))
-            at = end + 1
-        parts.append(source[at:])
+        for text, start, inner in found:
+            parts.append(text)
+            if inner is not None:
+                parts.append(_part(inner, start, secrets, variables, compiled))
         self._parts = tuple(parts)
         expressions = [part for part in parts if isinstance(part, Expression)]
         self.constant = not expressions
@@ -137,6 +133,26 @@ class BytesTemplate:
 
 MessageTemplate = Template | BytesTemplate
 """What makes a message to send."""
+
+
+def split(source: str) -> Iterator[tuple[str, int, str | None]]:
+    """The texts of a template, with where the expression behind each begins, and that expression; behind the last is none.
+
+    Raises:
+        ExpressionError: an expression is not closed.
+    """
+    text, at = "", 0
+    while (start := source.find(_OPEN, at)) >= 0:
+        if start > at and source[start - 1 : start + 2] == _ESCAPE:
+            text += source[at : start - 1] + _OPEN
+            at = start + len(_OPEN)
+            continue
+        end = _closing(source, start + len(_OPEN))
+        if end is None:
+            raise ExpressionError("$( without an expression and ')'")
+        yield text + source[at:start], start, source[start + len(_OPEN) : end]
+        text, at = "", end + 1
+    yield text + source[at:], len(source), None
 
 
 def _part(

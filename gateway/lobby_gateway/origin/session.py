@@ -486,21 +486,22 @@ class OriginSession:
 
     def receive(self, events: Sequence[Event], now: float) -> None:
         """Messages and control frames arrived."""
-        if self._unjudged is not None or self._script.calling is not None:
-            self._held_bytes += sum(len(each.data) for each in events if isinstance(each, Batch))
         decoded = iter(events) if self._decoder is None else self._decoder.events(events)
         if self._traced:
             decoded = self._one_by_one(decoded)
-        if self._unjudged is not None:
-            self._unjudged = chain(self._unjudged, decoded)  # the rest of the read that was under way
-        elif self._script.calling is not None:
-            self._keep(decoded, now)
-        else:
+        if self._unjudged is None and self._script.calling is None:
             self._receive_all(decoded, now)
+        else:
+            self._held_bytes += sum(len(each.data) for each in events if isinstance(each, Batch))
+            if self._unjudged is None:
+                self._keep(decoded, now)
+            else:
+                self._unjudged = chain(self._unjudged, decoded)  # the rest of the read that was under way
         if self._unjudged is not None:
             self._end_ahead = self._end_ahead or any(isinstance(each, Close | Violation) for each in events)
             self._cancel_call_at_the_end()
-        if self._unjudged is not None or self._paused:
+            self._pause_reading()
+        elif self._paused:
             self._pause_reading()
 
     def _one_by_one(self, events: Iterator[Event | Undecodable | Later]) -> Iterator[Event | Undecodable | Later]:

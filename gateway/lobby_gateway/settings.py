@@ -109,6 +109,8 @@ class ExpressionSettings(NamedTuple):
         chain: operators in a row, and fields of fields, including those around them. Each takes 700 bytes of stack.
         json_depth: how deep JSON may be nested that expressions see. Each level takes up to 1,500 bytes of stack; Python's
             parser accepts some 1,000 to 10,000.
+        pattern_characters: of a regular expression, with its quotes. The memory for one grows with the square of its groups:
+            20,000 of them take 25 GB.
     """
 
     characters: int = 4096
@@ -117,6 +119,7 @@ class ExpressionSettings(NamedTuple):
     brackets: int = 10
     chain: int = 100
     json_depth: int = 100
+    pattern_characters: int = 512
 
 
 EXPRESSIONS = ExpressionSettings()

@@ -45,49 +45,45 @@ class Call(NamedTuple):
 
     Attributes:
         name: the function.
-        arguments: how many it is given, with what is in front of the dot, if any.
-        first: the first argument if that is a constant text; None: it is something else.
+        arguments: for each, how the text is written that it consists of; empty if it is something else. What is in front of
+            the dot is an argument, too.
     """
 
     name: str
-    arguments: int
-    first: str | None
+    arguments: tuple[str, ...]
+
+    @property
+    def first(self) -> str | None:
+        """The first argument if it is a text without escapes; None: it is something else."""
+        bare = self.arguments[0].lstrip("rR") if self.arguments else ""
+        return bare.strip("\"'") if bare[:1] in ("'", '"') and "\\" not in bare else None
 
 
 def calls(source: str) -> Iterator[Call]:
     """The calls of functions in a text that the library has compiled."""
     tokens = list(_tokens(source))
     for index, name in enumerate(tokens[:-1]):
-        if name.lastgroup != "value" or tokens[index + 1][0] != "(":
-            continue
-        after_dot = index > 0 and tokens[index - 1][0] == "."
-        arguments = _arguments(tokens, index + 2)
-        first, then = tokens[index + 2 : index + 4] if arguments else (None, None)
-        alone = not after_dot and first is not None and then is not None and then[0] in (",", ")")
-        yield Call(name[0], arguments + after_dot, _text(first[0]) if alone and first is not None else None)
+        if name.lastgroup == "value" and tokens[index + 1][0] == "(":
+            receiver = ("",) if index > 0 and tokens[index - 1][0] == "." else ()
+            yield Call(name[0], (*receiver, *_arguments(tokens, index + 2)))
 
 
-def _arguments(tokens: Sequence[re.Match[str]], at: int) -> int:
-    """How many arguments a call has that begin at a token."""
-    if tokens[at][0] == ")":
-        return 0
-    count = depth = 1
-    for token in tokens[at:]:
-        if token[0] in _PAIRS.values():
+def _arguments(tokens: Sequence[re.Match[str]], at: int) -> Iterator[str]:
+    """The arguments of a call that begin at a token, see `Call`."""
+    depth, start = 1, at
+    for index in range(at, len(tokens)):
+        sign = tokens[index][0]
+        if sign in _PAIRS.values():
             depth += 1
-        elif token[0] in _PAIRS:
+        elif sign in _PAIRS:
             depth -= 1
-            if not depth:
-                break
-        elif token[0] == "," and depth == 1:
-            count += 1
-    return count
-
-
-def _text(literal: str) -> str | None:
-    """The value of a text without escapes; None: it is something else."""
-    bare = literal.lstrip("rR")
-    return bare.strip("\"'") if bare[:1] in ("'", '"') and "\\" not in bare else None
+        if depth == 0 or (depth == 1 and sign == ","):
+            if index > start:
+                alone = index == start + 1 and tokens[start].lastgroup == "string"
+                yield tokens[start][0] if alone else ""
+            start = index + 1
+        if depth == 0:
+            return
 
 
 def blanked(source: str) -> str:

@@ -23,7 +23,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from lobby_gateway.errors import LobbyGatewayError
@@ -437,8 +437,21 @@ _ACCEPTED_FIRST: Final[Mapping[str, Collection[str]]] = {
 }
 
 
-def _call_problem(name: str, arguments: int, first: str | None) -> str:
-    """Why a call of one of these can never work; empty if it may. `first`: the first argument if it is a constant text."""
+def _call_problem(name: str, texts: Sequence[str], first: str | None) -> str:
+    """Why a call is refused; empty if it is not.
+
+    Args:
+        name: the function.
+        texts: its arguments, see `expression_text.Call`.
+        first: the first of them if it is a constant text.
+    """
+    arguments = len(texts)
+    if name == "matches" and texts:  # some patterns take gigabytes
+        most = EXPRESSIONS.pattern_characters
+        if not texts[-1]:  # an origin should not choose one
+            return f"matches(): the pattern is not a constant text; accepted: at most {most} characters"
+        if len(texts[-1]) > most:
+            return f"matches(): the pattern has {len(texts[-1])} characters; accepted: at most {most}"
     if name not in _FUNCTIONS:
         return ""
     function = _FUNCTIONS[name]

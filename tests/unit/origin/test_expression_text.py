@@ -115,15 +115,16 @@ thread.join()
 def test_calls_are_found_with_the_number_of_their_arguments_and_a_first_text() -> None:
     source = "f('a', g(1, [2, 3]), {'b': h()}) + text.i(r\"c\") == j('d' + 'e') // k()\n && has(msg.l) ? m(b'f') : n('\\x41')"
     assert list(calls(source)) == [
-        ("f", 3, "a"),
-        ("g", 2, None),
-        ("h", 0, None),
-        ("i", 2, None),
-        ("j", 1, None),
-        ("has", 1, None),
-        ("m", 1, None),
-        ("n", 1, None),
+        ("f", ("'a'", "", "")),
+        ("g", ("", "")),
+        ("h", ()),
+        ("i", ("", 'r"c"')),
+        ("j", ("",)),
+        ("has", ("",)),
+        ("m", ("b'f'",)),
+        ("n", ("'\\x41'",)),
     ]
+    assert [each.first for each in calls(source)] == ["a", *[None] * 7]
 
 
 def test_texts_and_comments_are_blanked_in_their_place() -> None:

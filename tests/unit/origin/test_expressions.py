@@ -313,6 +313,12 @@ def test_parsing_a_text_that_is_nested_too_deep_is_an_error_of_one_line() -> Non
         ("hmac()", "hmac() is given 0 arguments; accepted: hmac(algorithm, key, data)"),
         ("jwt('HS256', KEY)", "jwt() is given 2 arguments; accepted: jwt(algorithm, key, claims[, headers])"),
         ("text.base64(1, [2, 3])", "base64() is given 3 arguments; accepted: base64(data)"),
+        (
+            "text.matches(msg.pattern)",
+            "matches(): the pattern is not a constant text; accepted: at most 512 characters",
+        ),
+        ("matches(text, 'a' + 'b')", "matches(): the pattern is not a constant text; accepted: at most 512 characters"),
+        (f"text.matches('{'(x*)' * 128}')", "matches(): the pattern has 514 characters; accepted: at most 512"),
         ("uuid(msg)", "uuid() is given 1 argument; accepted: uuid()"),
     ],
 )
@@ -328,6 +334,7 @@ def test_a_call_that_can_never_work_is_refused(source: str, line: str) -> None:
         "size(jwt('HS256', KEY, {'a': [1, 2]}, {'b': 1})) > 0",
         "text.hmac(KEY, text) == b''",
         "hmac(text, KEY, text) == b''",
+        "text.matches(r'^\\w+$') && text.matches('[(,)]') && matches(text, \"a\")",
         "hmac('SHA' + '256', KEY, text) == b''",
         "hmac( 'SHA256' , (KEY), hex(digest(r'SHA512', text))) == b''",
         "text == 'hmac(\"MD5\")' // hmac()",

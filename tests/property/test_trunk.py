@@ -331,7 +331,7 @@ class TrunkMachine(RuleBasedStateMachine):
                 group.exact = record.exact
                 if not record.exact:
                     # A position at a gap lacks nothing of what came after that, which is replayed.
-                    assert not group.seen or record.reason is LiveReason.GONE
+                    assert not group.seen or record.reason == LiveReason.GONE
                     assert record.reason
                     place = self.number_of(Position(record.epoch, record.offset))
                     group.first = None if place is None else place - len(group.seen)

@@ -160,6 +160,7 @@ class MessageRing(BatchLog):
                 return
         self.epoch = epoch
         self.offset = offset
+        self.kept.settle(self.cursor)
         self.kept.settle(None)  # what was yet to come may be what is skipped
         self._spans.append(_Span(self.cursor, epoch, offset))
         if len(self._spans) > MAX_EPOCHS:

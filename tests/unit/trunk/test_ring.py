@@ -488,3 +488,13 @@ def test_a_kept_message_that_was_yet_to_come_counts_as_past_if_messages_are_skip
     assert ring.kept.first(cursor=ring.cursor) == []
     ring.begin_epoch(1, 2)
     assert len(ring.kept.first(cursor=ring.cursor)) == 1
+
+
+def test_what_is_kept_of_the_stream_has_its_place_after_the_next_epoch_has_begun() -> None:
+    """Only what was yet to come has none: whoever joins before the place gets the message there, and not first, too."""
+    ring = MessageRing()
+    ring.begin_epoch(1)
+    ring.kept.put({"came": KeptFrame(numbered([0]).data, ahead=1), "comes": KeptFrame(numbered([1]).data, ahead=2)})
+    ring.append(numbered([0]))
+    ring.begin_epoch(2)
+    assert {change.name: change.ahead_of(0) for change in ring.kept} == {"came": 1, "comes": 0}

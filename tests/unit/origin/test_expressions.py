@@ -140,6 +140,7 @@ from lobby_gateway.origin.captured import Captured, Known
 from lobby_gateway.origin.templates import BytesTemplate, Template
 assert Template('{"key":"$(KEY)"}', {"KEY"}, ()).message(Known({"KEY": "k"})) == '{"key":"k"}'
 assert not any(name.split(".")[0] == "cel" for name in sys.modules), "loaded for a secret"
+assert "lobby_gateway.origin.expression_text" not in sys.modules, "loaded for a secret"
 from lobby_gateway.origin.expressions import Expression
 assert Expression("1 + 1", ()).value({}) == 2
 assert "cel.cli" not in sys.modules and "typer" not in sys.modules

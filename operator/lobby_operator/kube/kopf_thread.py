@@ -12,6 +12,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -86,6 +87,8 @@ class KopfThread:
         # What matters of kopf's own lines is said by `watch.py`, once; kopf logs every attempt. Errors of handlers are bugs.
         logging.getLogger("kopf").setLevel(logging.CRITICAL)
         logging.getLogger("kopf.objects").setLevel(logging.ERROR)
+        # Ended while it is about to start the worker of an object, kopf forgets that, which has done nothing.
+        warnings.filterwarnings("ignore", "coroutine 'worker' was never awaited", RuntimeWarning)
         threading.Thread(target=self._run, name=f"kopf {self._resource.plural}", daemon=True).start()
 
     def stop(self, reason: str) -> None:

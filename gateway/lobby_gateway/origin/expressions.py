@@ -210,8 +210,8 @@ def as_json(value: object) -> str:
         ExpressionError: it is not JSON.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    except (TypeError, ValueError):
+        return _json(value)
+    except ValueError:
         raise ExpressionError(f"the value is {kind_of(value)}; accepted: JSON") from None
 
 

@@ -98,8 +98,8 @@ def test_a_gap_after_the_last_message_of_a_candidate_is_not_hidden_when_it_takes
     assert lobby.epochs == epochs
 
 
-def test_a_peer_that_has_a_stream_again_and_is_about_to_say_so_is_waited_for() -> None:
-    """A lobby publishes the first messages of its new source before it tells those that relay it."""
+def beside_a_peer_without_a_stream() -> tuple[Lobby, Source, Source]:
+    """A lobby whose stream of 20 messages came from a peer that has none now, its own session beside that, and the peer."""
     lobby, own = streaming(*range(1, 21))
     lobby.lost(own)
     peer = Source(Rank.PEER, "b-1")
@@ -107,6 +107,12 @@ def test_a_peer_that_has_a_stream_again_and_is_about_to_say_so_is_waited_for() -
     lobby.opened(own)
     lobby.sources.told(peer, None, lobby.now)
     lobby.perform()
+    return lobby, own, peer
+
+
+def test_a_peer_that_has_a_stream_again_and_is_about_to_say_so_is_waited_for() -> None:
+    """A lobby publishes the first messages of its new source before it tells those that relay it."""
+    lobby, own, peer = beside_a_peer_without_a_stream()
     lobby.got(peer, *range(21, 31))
     lobby.got(own, *range(21, 31))
     assert (lobby.published, lobby.epochs) == ([*range(1, 31)], 1)
@@ -119,12 +125,7 @@ def test_a_peer_that_has_a_stream_again_and_is_about_to_say_so_is_waited_for() -
 
 
 def test_a_peer_that_brings_a_last_message_after_its_stream_has_stopped_is_not_waited_for_long() -> None:
-    lobby, own = streaming(*range(1, 21))
-    lobby.lost(own)
-    peer = Source(Rank.PEER, "b-1")
-    lobby.opened(peer, via=(), exact_at=lobby.ring.cursor)
-    lobby.opened(own)
-    lobby.sources.told(peer, None, lobby.now)
+    lobby, own, peer = beside_a_peer_without_a_stream()
     lobby.got(peer, 21)
     lobby.got(own, 22)
     assert lobby.sources.active is peer
